@@ -1,0 +1,62 @@
+# The commands of the project. `make` alone lists them.
+
+PYTHON  ?= python3
+PROFILE ?= quick
+ONLY    ?=
+JOBS    ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+ARGS    ?=
+
+PY := .venv/bin/python
+# The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
+# folder), so that a changed lock, and nothing else, makes it anew.
+STAMP := .venv/.stamp-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test lint lab bench clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
+	@echo "  PYTHON=python3.12 (to make .venv)   ARGS=\"--parameter NAME=VALUE\" (for the notebooks)"
+
+env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is missing or old)
+
+reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
+	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" $(ARGS)
+
+test: lint  ## lint, then all tests, each notebook in the smoke profile among them
+	$(PY) -m pytest
+
+lint: $(STAMP)  ## formatting, lint (notebooks included) and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+bench: $(STAMP)  ## the benchmarks, on one thread
+	@set -e; for file in benchmarks/bench_*.py; do \
+		test -e "$$file" || { echo "make: there is no benchmark in benchmarks/" >&2; exit 1; }; \
+		echo "$$file"; OMP_NUM_THREADS=1 $(PY) "$$file"; \
+	done
+
+clean:  ## remove build/ and caches (not .venv, not data/)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
+	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv too
+	rm -rf .venv lib/*.egg-info
+
+# An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo not there)." >&2; \
+		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }
+	@rm -f .venv/.stamp*
+	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "installing requirements.lock into .venv: once, some minutes"
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

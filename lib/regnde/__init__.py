@@ -1,0 +1,1 @@
+"""Regularized neural differential equations: make them cheap with what their solver knows of its own error."""

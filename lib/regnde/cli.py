@@ -1,0 +1,118 @@
+"""The command line that the Makefile calls: `python -m regnde.cli reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from regnde import notebooks
+from regnde.store import ROOT, results_folder, write_atomically
+
+OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command named by `arguments` (default: those of the process) and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return reproduce(options)
+    except KeyboardInterrupt:
+        print("regnde: interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Execute the notebooks, print and store the summary, and say what was made and where."""
+    start = time.time()
+    try:
+        outcomes = notebooks.run(
+            options.profile,
+            only=options.only,
+            jobs=options.jobs,
+            parameters=dict(_assignment(text) for text in options.parameter),
+            timeout=options.timeout,
+        )
+    except ValueError as error:  # found before anything ran
+        print(f"regnde: {error}", file=sys.stderr)
+        return BAD_USAGE
+
+    failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
+    try:
+        _write_summary(options.profile)
+    except Exception as error:  # the report of the notebooks must still be printed
+        failures.append(f"FAILED the summary of the results: {type(error).__name__}: {error}")
+    print(_made(options.profile, outcomes, start), flush=True)  # before what goes to stderr
+    for failure in failures:
+        print(f"\n{failure}", file=sys.stderr)
+    return FAILED if failures else OK
+
+
+def _write_summary(profile: str) -> None:
+    from regnde import tables
+
+    summary = tables.summary(profile)
+    write_atomically(ROOT / "build" / profile / "summary.md", (summary.rstrip() + "\n").encode())
+    print(f"\n{summary.rstrip()}\n")
+
+
+def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> str:
+    """Say what a run that began at `start` (seconds since the epoch) left, and where."""
+    finished = sum(outcome.failure is None for outcome in outcomes)
+    build, results = ROOT / "build" / profile, results_folder(profile)
+    figures = [path for kind in ("png", "svg", "pdf") for path in (ROOT / "figures").rglob(f"*.{kind}")]
+    lines = [
+        f"profile {profile}, {time.time() - start:.0f} s:",
+        f"  notebooks  {finished} of {len(outcomes)} finished, in {_shown(build / 'notebooks')}",
+        f"  figures    {_count(figures, start)}, in {_shown(ROOT / 'figures')}",
+        f"  rows       {_count(results.rglob('*.json'), start)}, in {_shown(results)}",
+    ]
+    if (build / "summary.md").exists():
+        lines.append(f"  summary    {_shown(build / 'summary.md')}")
+    return "\n".join(lines)
+
+
+def _count(paths: Iterable[Path], start: float) -> str:
+    times = [path.stat().st_mtime for path in paths]
+    return f"{len(times)} ({sum(made >= start - 1 for made in times)} made now)"
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path, ROOT)
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """Split NAME=VALUE; a VALUE that is no Python literal is text."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise notebooks.ParameterError(f"a parameter is given as NAME=VALUE, not {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m regnde.cli", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("reproduce", help="run the notebooks, then summarize their results")
+    command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    command.add_argument("--only", default="", help="numbers of the notebooks to run: 05 or 05,06 (default: all)")
+    command.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    command.add_argument("--timeout", type=float, help="seconds for one cell (default: by profile)")
+    command.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for every notebook run; repeatable",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What an experiment is: data, model, loss, metric, and a budget for each profile, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+Batch = Any
+Setting = float | str | bool
+
+
+class Budget(BaseModel):
+    """Everything that a profile fixes for an experiment; checked, and part of a row's key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: PositiveInt
+    batch: PositiveInt
+    optimizer: Literal["Adam", "Adamax"] = "Adam"
+    lr: PositiveFloat
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over training: as it is, or falling to zero along half a cosine."""
+    method: Literal["tsit5", "dopri5", "bosh3"] = "tsit5"
+    controller: Literal["integral", "pi"] = "integral"
+    rtol: NonNegativeFloat
+    atol: NonNegativeFloat
+    seeds: tuple[int, ...] = (0, 1, 2)
+    history_every: PositiveInt = 25
+    data: dict[str, Setting] = {}
+    """Arguments of the experiment's data."""
+    model: dict[str, Setting] = {}
+    """Arguments of the experiment's model."""
+    regularizers: dict[str, dict[str, Setting]] = {}
+    """Settings for regularizers of the menu, by name; the others run with their defaults."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An experiment with its data at hand: what the training loop needs."""
+
+    data: str
+    """Name of the data set, in words."""
+    note: str
+    """What it can and cannot show, in words; empty when there is nothing to say."""
+    files: tuple[tuple[str, str], ...]
+    """(name, sha256) of what the data consist of; part of a row's key."""
+    n_train: int
+    """Number of training examples that batches are drawn from."""
+    train_batch: Callable[[Tensor], Batch]
+    """Indices (batch,) to a batch of training data."""
+    test_batches: Callable[[str], list[Batch]]
+    """Part of the data ('test', 'validation' or 'train') to its batches, of the training's batch size."""
+    model: Callable[[], nn.Module]
+    """A freshly initialized model: forward(inputs, solve) -> (output, Solution)."""
+    inputs: Callable[[Batch], Any]
+    """The part of a batch that the model sees."""
+    loss: Callable[[Any, Batch], Tensor]
+    metric: Callable[[Any, Batch], float]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, model, loss and metric of one experiment, and its budget for each profile."""
+
+    name: str
+    title: str
+    metric: str
+    higher_is_better: bool
+    budgets: Mapping[str, Budget]
+    problem: Callable[[Budget, str], Problem]
+    """(budget, part) to the problem; with part 'validation' a part of the training data is held out."""
+
+    def budget(self, profile: str, **overrides: Any) -> Budget:
+        """Return the budget of a profile, with overrides; ValueError for an unknown profile or a wrong override."""
+        if profile not in self.budgets:
+            raise ValueError(f"{self.name} has no profile {profile!r}; choose one of {sorted(self.budgets)}")
+        return Budget.model_validate({**self.budgets[profile].model_dump(), **overrides})

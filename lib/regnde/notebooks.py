@@ -1,0 +1,261 @@
+"""Strict papermill runner: parameters checked before, notebooks side by side, a failing cell named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from regnde.contract import ParameterError, accepted_parameters, contract
+from regnde.store import PROFILES, ROOT, write_atomically
+
+__all__ = [
+    "PROFILES",
+    "Failure",
+    "Outcome",
+    "ParameterError",
+    "accepted_parameters",
+    "check_parameters",
+    "contract",
+    "explain",
+    "run",
+    "source_notebooks",
+]
+
+CELL_SECONDS = {"smoke": 900, "quick": 7200, "paper": 7 * 86400}  # a cell that takes longer hangs
+SOURCE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+RESULT = "regnde-result "  # starts the line by which a worker answers
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where and why a notebook stopped."""
+
+    error: str  # type of the error, as Python names it
+    message: str  # without terminal colours
+    cell: int | None = None  # counted from 1 over all cells of the source notebook; None: before the first
+    source: str = ""  # of that cell
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook."""
+
+    name: str
+    copy: Path | None  # the executed copy, relative to the root; after a failure: up to the failing cell
+    seconds: float
+    failure: Failure | None = None
+
+
+def source_notebooks(folder: str | Path, only: str | None = None) -> list[Path]:
+    """Return the notebooks `NN_name.ipynb` in `folder` by number; `only` ("05" or "05,06") selects some.
+
+    Raises ValueError for a number that no notebook has.
+    """
+    found = [path for path in sorted(Path(folder).glob("*.ipynb")) if SOURCE_NAME.fullmatch(path.name)]
+    wanted = [part.strip().zfill(2) for part in (only or "").split(",") if part.strip()]
+    for number in wanted:
+        if not any(path.name[:2] == number for path in found):
+            names = ", ".join(path.stem for path in found) or "none"
+            raise ValueError(f"no notebook has the number {number!r}; there are: {names}")
+    return [path for path in found if not wanted or path.name[:2] in wanted]
+
+
+def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
+    """Raise ParameterError if `given` names what the notebook does not accept or lacks what it needs."""
+    name = Path(path).stem
+    accepted = accepted_parameters(path)
+    accepts = f"it accepts: {', '.join(accepted) or 'none'}"
+    if unknown := [parameter for parameter in given if parameter not in accepted]:
+        raise ParameterError(f"{name}: unknown parameter {', '.join(map(repr, unknown))}; {accepts}")
+    without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
+    if missing := [parameter for parameter in without_default if parameter not in given]:
+        raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")
+
+
+def run(
+    profile: str,
+    *,
+    only: str | None = None,
+    jobs: int | None = None,
+    parameters: Mapping[str, object] | None = None,
+    root: str | Path = ROOT,
+    timeout: float | None = None,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> list[Outcome]:
+    """Execute the notebooks of `root`/notebooks into `root`/build/`profile`/notebooks, `jobs` at a time.
+
+    `timeout` is in seconds for each cell (default: by profile). `jobs` (default: all cores) also reaches the
+    kernels, as REGNDE_JOBS. A failing cell ends only its own notebook; the outcome tells of it. Raises
+    ValueError, before anything runs, for an unknown profile or number and for parameters that a notebook does
+    not accept.
+    """
+    if profile not in PROFILES:
+        raise ParameterError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
+    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"at least one job is needed, not {jobs}")
+    if "profile" in (parameters or {}):
+        raise ParameterError("the profile is not given as a parameter but by its own option")
+    root = Path(root).resolve()
+    sources = source_notebooks(root / "notebooks", only)
+    if not sources:
+        raise ValueError("the folder notebooks/ holds no notebook named like 05_spiral_ode.ipynb")
+    given = {"profile": profile, **(parameters or {})}
+    for source in sources:
+        check_parameters(source, given)
+
+    limit = CELL_SECONDS[profile] if timeout is None else timeout
+    (root / "build" / profile / "notebooks").mkdir(parents=True, exist_ok=True)
+    workers: set[subprocess.Popen[str]] = set()
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        order = {"parameters": given, "timeout": limit, "jobs": jobs}
+        futures = [pool.submit(_execute, source, order, root, workers, say) for source in sources]
+        return [future.result() for future in futures]
+    except BaseException:  # Ctrl-C: leave no kernel behind
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in list(workers):
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def explain(outcome: Outcome) -> str:
+    """Say in some lines which cell of a failed notebook failed, with its first lines and the error."""
+    failure = outcome.failure
+    if failure is None:
+        return f"{outcome.name}: finished"
+    place = "before its first cell" if failure.cell is None else f"cell {failure.cell}"
+    lines = failure.source.splitlines()
+    shown = [f"    | {line}" for line in lines[:8]] + (["    | ..."] if len(lines) > 8 else [])
+    head = f"FAILED {outcome.name}, {place}: {failure.error}: {failure.message}"
+    copy = [f"    the copy up to there: {outcome.copy}"] if outcome.copy else []
+    return "\n".join([head, *shown, *copy])
+
+
+def _execute(
+    source: Path,
+    order: Mapping[str, Any],
+    root: Path,
+    workers: set[subprocess.Popen[str]],
+    say: Callable[[str], None],
+) -> Outcome:
+    """Run one notebook in a process of its own, so that none can harm another, and file the copy."""
+    folder = Path("build") / order["parameters"]["profile"] / "notebooks"
+    part, copy, failed = (folder / f"{source.stem}{end}.ipynb" for end in (".part", "", ".failed"))
+    (root / part).unlink(missing_ok=True)
+    say(f"start  {source.stem}")
+    start = time.monotonic()
+    failure = _ask_worker({**order, "source": f"notebooks/{source.name}", "part": str(part)}, root, workers)
+    seconds = time.monotonic() - start
+    for old in (copy, failed):  # no copy of an earlier run beside this one
+        (root / old).unlink(missing_ok=True)
+    if failure is None:
+        _file_copy(root / part, root / copy, str(copy))
+        say(f"done   {source.stem}  {seconds:.1f} s")
+        return Outcome(source.stem, copy, seconds)
+    begun = (root / part).exists()
+    if begun:
+        (root / part).replace(root / failed)
+    say(f"FAILED {source.stem}  {seconds:.1f} s")
+    return Outcome(source.stem, failed if begun else None, seconds, failure)
+
+
+def _ask_worker(job: Mapping[str, Any], root: Path, workers: set[subprocess.Popen[str]]) -> Failure | None:
+    """Hand `job` to a new process (see `_work`) and return what it answers."""
+    own = {"OMP_NUM_THREADS": "1", "REGNDE_JOBS": str(job["jobs"]), "JUPYTER_PREFER_ENV_PATH": "1"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "regnde.notebooks"],
+            cwd=root,
+            env=os.environ | own,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        workers.add(worker)
+        assert worker.stdin is not None  # a pipe, as asked for; it stays open while the worker should live
+        worker.stdin.write(json.dumps(job) + "\n")
+        worker.stdin.flush()
+        worker.wait()
+        worker.stdin.close()
+        workers.discard(worker)
+        log.seek(0)
+        lines = log.read().splitlines()
+    for line in reversed(lines):
+        if line.startswith(RESULT):
+            answer = json.loads(line.removeprefix(RESULT))
+            return None if answer is None else Failure(**answer)
+    said = "\n".join(lines[-10:])
+    return Failure("WorkerDied", f"the process that ran the notebook ended with {worker.returncode}\n{said}")
+
+
+def _file_copy(part: Path, target: Path, shown: str) -> None:
+    """Move a finished copy to its place in one step, with its final name in its metadata."""
+    notebook = nbformat.read(part, as_version=4)
+    notebook.metadata.papermill.output_path = shown
+    write_atomically(target, (nbformat.writes(notebook) + "\n").encode())
+    part.unlink()
+
+
+def _work() -> None:
+    """Execute the notebook that the first line of standard input describes; answer on standard output."""
+    job = json.loads(sys.stdin.readline())
+    # The runner holds the other end open: when it ends, however it ends, this process and its kernel end too.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    import papermill
+
+    failure: Failure | None = None
+    try:
+        papermill.execute_notebook(
+            job["source"],
+            job["part"],
+            parameters=job["parameters"],
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            log_output=False,
+            start_timeout=120,
+            execution_timeout=job["timeout"],
+        )
+    except papermill.PapermillExecutionError as error:
+        failure = Failure(error.ename, ANSI.sub("", error.evalue), *_last_cell(Path(job["part"])))
+    except Exception as error:  # a time limit, a kernel that died, no kernel at all
+        message = ANSI.sub("", str(error)).partition("\n")[0]
+        failure = Failure(type(error).__name__, message, *_last_cell(Path(job["part"])))
+    print(RESULT + json.dumps(None if failure is None else vars(failure)), flush=True)
+
+
+def _last_cell(part: Path) -> tuple[int | None, str]:
+    """Number (as in the source notebook) and source of the cell at which an execution stopped."""
+    if not part.exists():
+        return None, ""
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    notebook = nbformat.read(part, as_version=4)
+    cells = [cell for cell in notebook.cells if not added & set(cell.metadata.get("tags", []))]
+    code = [(n, cell) for n, cell in enumerate(cells, start=1) if cell.cell_type == "code"]
+    for number, cell in code:
+        if any(output.output_type == "error" for output in cell.outputs):
+            return number, cell.source
+    begun = [(number, cell.source) for number, cell in code if cell.metadata.papermill.start_time]
+    return begun[-1] if begun else (None, "")
+
+
+if __name__ == "__main__":
+    _work()

@@ -1,0 +1,132 @@
+"""Figures from rows and traces (no training); saves with alt text and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from regnde import store, tables
+from regnde.store import Row
+
+PALETTE = sns.color_palette("colorblind")
+MARKERS = "os^DvPX*"
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash of one series: two cues beside the colour, for readers who do not see it."""
+
+    color: Any
+    marker: str
+    dash: Any
+
+
+def look(name: str) -> Look:
+    """Return the look of a regularizer, the same in every figure."""
+    known = list(tables.LABELS)
+    i = known.index(name) if name in known else len(known)
+    return Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+
+
+def style() -> None:
+    """Set the look of all figures; called once at the top of a notebook."""
+    sns.set_theme(style="whitegrid", context="notebook")
+    plt.rcParams.update({"figure.figsize": (7.0, 4.2), "figure.dpi": 100, "svg.hashsalt": "regnde"})
+    plt.rcParams.update({"axes.titlesize": "medium", "axes.titleweight": "bold", "savefig.bbox": "tight"})
+
+
+def figures_folder(profile: str) -> Path:
+    """Return where figures go: figures/, but those of the smoke profile, which show nothing, under build/."""
+    store.results_folder(profile)  # refuses an unknown profile
+    return store.ROOT / ("build/smoke/figures" if profile == "smoke" else "figures")
+
+
+def save(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row] = ()) -> Path:
+    """Write a figure as PNG and SVG, and beside them a JSON file with alt text, caption and what made it.
+
+    Args:
+        fig: the figure.
+        name: file name without ending.
+        alt: what the axes are and what the picture shows, for readers who do not see it.
+        caption: one or two sentences.
+        profile: profile of the run.
+        rows: the rows it was drawn from.
+
+    Returns:
+        Path of the PNG.
+    """
+    folder = figures_folder(profile)
+    about = {
+        "alt": alt,
+        "caption": caption,
+        "profile": profile,
+        "data": sorted({row.data for row in rows}),
+        "rows": sorted(row.key for row in rows),
+    }
+    for ending, metadata in (("png", {"Description": alt, "Software": None}), ("svg", {"Date": None})):
+        buffer = BytesIO()
+        fig.savefig(buffer, format=ending, metadata=metadata, dpi=150)
+        store.write_atomically(folder / f"{name}.{ending}", buffer.getvalue())
+    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    store.write_atomically(folder / f"{name}.json", text.encode())
+    return folder / f"{name}.png"
+
+
+def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw NFE (left is cheaper) against the test metric, one mark for each seed, a large one for the mean."""
+    ax = ax or plt.gca()
+    runs = tables.frame(rows)
+    for name in tables.in_order(runs["regularizer"]):
+        group, seen = runs[runs["regularizer"] == name], look(name)
+        ax.scatter(group["nfe"], group["metric"], color=seen.color, marker=seen.marker, s=22, alpha=0.5)
+        ax.scatter(
+            group["nfe"].mean(),
+            group["metric"].mean(),
+            color=seen.color,
+            marker=seen.marker,
+            s=110,
+            edgecolor="black",
+            linewidth=0.8,
+            label=f"{tables.label(name)} ({len(group)})",
+        )
+    ax.set(xlabel="evaluations of f for one prediction (NFE)", ylabel=f"test {rows[0].metric}")
+    ax.legend(fontsize="small", title="regularizer (seeds)", title_fontsize="small")
+    return ax
+
+
+def history(rows: Sequence[Row], what: str, *, ax: Axes | None = None) -> Axes:
+    """Draw an entry of the training history ('nfe', 'loss', 'penalty') over steps: mean and range over seeds."""
+    ax = ax or plt.gca()
+    for name in tables.in_order(row.regularizer for row in rows):
+        group = [row for row in rows if row.regularizer == name]
+        steps = [entry["step"] for entry in group[0].history]
+        values = np.array([[entry[what] for entry in row.history] for row in group])
+        seen = look(name)
+        ax.plot(steps, values.mean(0), color=seen.color, linestyle=seen.dash, label=tables.label(name))
+        ax.fill_between(steps, values.min(0), values.max(0), color=seen.color, alpha=0.15, linewidth=0)
+    ax.set(xlabel="training step", ylabel={"nfe": "NFE of the training solve"}.get(what, what))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def steps_along_time(trace: Any, *, ax: Axes | None = None, name: str = "none", label: str | None = None) -> Axes:
+    """Draw the size of each accepted step over time as a staircase, and rejected attempts as crosses."""
+    ax = ax or plt.gca()
+    seen = look(name)
+    t, dt = trace.t.numpy(), np.abs(trace.dt.numpy())
+    ax.step(np.append(t, t[-1] + trace.dt[-1].item()), np.append(dt, dt[-1]), where="post", color=seen.color,
+            linestyle=seen.dash, label=label or tables.label(name))  # fmt: skip
+    ax.scatter(trace.rejected_t, trace.rejected_dt.abs(), marker="x", s=28, color=seen.color)
+    ax.set(xlabel="time t", ylabel="size of the step", yscale="log")
+    return ax

@@ -1,0 +1,360 @@
+"""The open box: solve_ode -> Solution with its Trace (small, readable, fast loops)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from regnde.control import CONTROLLERS, Controller, initial_step
+from regnde.steps import Field, Step, error_ratio, rk_step, stiffness_ratio
+from regnde.tableaus import TABLEAUS, Tableau
+
+RECORDS = ("error_ratio", "stiffness")
+
+
+class SolverError(RuntimeError):
+    """A solve that could not be finished: too many steps, a step size of nothing, non-finite values."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the solver did: one entry for each accepted step, and a count of everything it paid for."""
+
+    t: Tensor
+    """Times at which the accepted steps start, (steps,), float64."""
+    dt: Tensor
+    """Signed sizes of the accepted steps, (steps,), float64; they carry no gradient."""
+    y: tuple[Tensor, ...]
+    """States at which the accepted steps start, each (batch, ...), detached."""
+    error_ratio: Tensor
+    """Scaled errors of the accepted steps, (steps,)."""
+    stiffness: Tensor | None
+    """Stiffness estimates of the accepted steps, (steps,); None where the method gives none."""
+    rejected_t: Tensor
+    rejected_dt: Tensor
+    """Times and sizes of the rejected steps, (rejected,), float64."""
+    nfe: int
+    """Evaluations of f in this solve."""
+    with_gradient: frozenset[str] = frozenset()
+    """Which of 'error_ratio' and 'stiffness' carry a gradient."""
+
+    @property
+    def accepted(self) -> int:
+        """Number of accepted steps."""
+        return len(self.t)
+
+    @property
+    def rejected(self) -> int:
+        """Number of rejected steps."""
+        return len(self.rejected_t)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """States at the times asked for, the trace of the solve, and how it was solved."""
+
+    t: Tensor
+    """(times,), float64."""
+    y: Tensor
+    """(times, batch, ...)."""
+    trace: Trace
+    f: Field
+    tableau: Tableau
+    """The method whose single step a local penalty takes."""
+    rtol: float
+    atol: float
+    sampled_t: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
+    """Further times, asked for by a regularizer only, (sampled,), float64."""
+    sampled_y: Tensor | None = None
+    """States there, (sampled, batch, ...)."""
+
+
+Times = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+Penalty = Callable[[Solution, torch.Generator], Tensor]
+
+
+def _times_as_they_are(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    return t, torch.empty(0, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """One way to make a differential equation cheap to solve; the values are in `regularizers`."""
+
+    name: str
+    settings: dict[str, float | str | bool] = field(default_factory=dict)
+    """Everything that distinguishes it from others of its name; part of a row's key."""
+    weight: Callable[[float], float] = lambda progress: 0.0
+    """Weight of the penalty as a function of the training's progress in [0, 1]."""
+    times: Times = _times_as_they_are
+    """Before the solve: (t, rng) -> (times of the output, further times where the penalty wants the state)."""
+    records: frozenset[str] = frozenset()
+    """What the trace must carry with gradient for the penalty: a subset of RECORDS."""
+    penalty: Penalty | None = None
+    """After the solve: (solution, rng) -> 0-d penalty; None: there is nothing to add to the loss."""
+
+
+class Counted:
+    """A field that counts its evaluations, and checks the first one."""
+
+    def __init__(self, f: Field, y0: Tensor) -> None:
+        self.f, self.nfe = f, 0
+        self.shape, self.dtype = y0.shape, y0.dtype
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        self.nfe += 1
+        dy = self.f(t, y)
+        if self.nfe == 1:
+            self._check(dy)
+        return dy
+
+    def _check(self, dy: Tensor) -> None:
+        if not isinstance(dy, Tensor):
+            raise ValueError(f"f(t, y) must return a tensor, but it returned {type(dy).__name__}")
+        if dy.shape != self.shape or dy.dtype != self.dtype:
+            raise ValueError(
+                "f(t, y) must return dy/dt with the shape and dtype of the state y: expected "
+                f"{tuple(self.shape)} {self.dtype} (those of y0), found {tuple(dy.shape)} {dy.dtype} "
+                "(those of f's output)"
+            )
+
+
+def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
+    """Return t as float64 on the CPU, or raise ValueError for a state, times or tolerances that cannot be."""
+    if not isinstance(y0, Tensor) or not y0.is_floating_point():
+        found = y0.dtype if isinstance(y0, Tensor) else type(y0).__name__
+        raise ValueError(f"y0 must be a floating-point tensor (batch, ...), found {found}")
+    if not torch.isfinite(y0).all():
+        raise ValueError("y0 holds NaN or infinite values; check what produced the initial state")
+    t = torch.as_tensor(t, dtype=torch.float64).detach().cpu()
+    if t.ndim != 1 or len(t) < 2:
+        raise ValueError(f"t must be one-dimensional with at least two times, found shape {tuple(t.shape)}")
+    steps = t.diff()
+    if not torch.isfinite(t).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"t must be finite and strictly increasing or strictly decreasing, found {t.tolist()[:8]}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number >= 0, found {value}")
+    if rtol == 0 and atol == 0:
+        raise ValueError("rtol and atol are both 0: no step could ever be accepted; make one of them positive")
+    return t
+
+
+T = TypeVar("T")
+
+
+def choose(name: str, options: Mapping[str, T], value: str) -> T:
+    """Return options[value], or raise ValueError naming what there is."""
+    if value not in options:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {sorted(options)}")
+    return options[value]
+
+
+def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge further times into the output times, in the direction of t.
+
+    Args:
+        t: output times, (times,), monotone.
+        sampled_t: further times, (sampled,), between t[0] and t[-1].
+
+    Returns:
+        All times in order (times + sampled,), and where t and sampled_t ended up in them.
+    """
+    direction = 1.0 if t[-1] > t[0] else -1.0
+    sampled_t = torch.as_tensor(sampled_t, dtype=torch.float64)
+    low, high = min(t[0], t[-1]), max(t[0], t[-1])
+    if len(sampled_t) and not bool(((sampled_t >= low) & (sampled_t <= high)).all()):
+        raise ValueError(f"sampled times {sampled_t.tolist()} leave the interval [{float(low)}, {float(high)}]")
+    merged, order = torch.sort(direction * torch.cat([t, sampled_t]), stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return direction * merged, place[: len(t)], place[len(t) :]
+
+
+def solve_ode(
+    f: Field,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    method: str | Tableau = "tsit5",
+    controller: str | Controller = "integral",
+    first_step: float | None = None,
+    step_sizes: Sequence[float] | None = None,
+    max_steps: int = 10_000,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+) -> Solution:
+    """Solve dy/dt = f(t, y) with adaptive steps; backpropagation goes through the accepted steps.
+
+    Args:
+        f: field; gets a 0-d time of y0's dtype and a state (batch, ...), returns (batch, ...).
+        y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
+        t: output times, (times,), at least two, increasing or decreasing; the state at t[0] is y0.
+        rtol, atol: relative and absolute tolerance of one step.
+        method: 'tsit5', 'dopri5', 'bosh3', or a Tableau.
+        controller: 'integral', 'pi', or a Controller.
+        first_step: size of the first step (positive); None: chosen by `control.initial_step`.
+        step_sizes: take exactly these steps (positive, in order) instead of controlling them.
+        max_steps: largest number of attempted steps.
+        sampled_t: further times inside the interval where a regularizer wants the state, (sampled,).
+        records: what the trace shall carry with gradient: a subset of {'error_ratio', 'stiffness'}.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
+            evaluation.
+        SolverError: too many steps, or non-finite values that smaller steps do not cure.
+    """
+    tableau = choose("method", TABLEAUS, method) if isinstance(method, str) else method
+    control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
+    t = check_problem(y0, t, rtol, atol)
+    if not records <= set(RECORDS):
+        raise ValueError(f"unknown records {sorted(records - set(RECORDS))}; choose from {RECORDS}")
+    if first_step is not None and not (math.isfinite(first_step) and first_step > 0):
+        raise ValueError(f"first_step must be positive, found {first_step}")
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, found {max_steps}")
+    times, place, sampled_place = merge_times(t, torch.empty(0) if sampled_t is None else sampled_t)
+    loop = _Loop(Counted(f, y0), tableau, control, rtol, atol, max_steps, records)
+    states = loop.run(y0, times.tolist(), first_step, step_sizes)  # (times + sampled, batch, ...)
+    return Solution(
+        t=t,
+        y=states if sampled_t is None else states[place],
+        trace=loop.trace(),
+        f=f,
+        tableau=tableau,
+        rtol=rtol,
+        atol=atol,
+        sampled_t=times[sampled_place],
+        sampled_y=None if sampled_t is None else states[sampled_place],
+    )
+
+
+class _Loop:
+    """The loop of one solve: try a step, accept or reject it, write down what happened."""
+
+    def __init__(
+        self,
+        f: Counted,
+        tableau: Tableau,
+        control: Controller,
+        rtol: float,
+        atol: float,
+        max_steps: int,
+        records: frozenset[str],
+    ) -> None:
+        self.f, self.tableau, self.control = f, tableau, control
+        self.rtol, self.atol, self.max_steps, self.records = rtol, atol, max_steps, records
+        self.accepted: list[Step] = []
+        self.ratios: list[Tensor] = []
+        self.stiffness: list[Tensor] = []
+        self.rejected: list[tuple[float, float]] = []
+
+    def run(
+        self, y: Tensor, times: list[float], first_step: float | None, step_sizes: Sequence[float] | None
+    ) -> Tensor:
+        """Return the states at all times, (times, batch, ...)."""
+        t, t_end = times[0], times[-1]
+        direction = math.copysign(1.0, t_end - t)
+        k1 = self.f(y.new_tensor(t), y)
+        prescribed = iter(step_sizes) if step_sizes is not None else None
+        dt = self._first(t, y, k1, direction, first_step) if prescribed is None else 0.0
+        previous_ratio = 1.0
+        done = sum(time == t for time in times)
+        states = [y.expand(done, *y.shape)]
+        while done < len(times):
+            dt = self._next_prescribed(prescribed, t, t_end) if prescribed is not None else dt
+            self._check_budget(t, dt, self.ratios)
+            last = direction * (t + direction * dt - t_end) >= -1e-12 * abs(t_end - times[0])
+            step = rk_step(self.f, t, y, t_end - t if last else direction * dt, self.tableau, k1=k1)
+            ratio_tensor = self._ratio(step)
+            ratio = ratio_tensor.item()
+            if prescribed is None:
+                dt = abs(step.dt) * self.control.factor(ratio, previous_ratio, order=self.tableau.order)
+                if not self.control.accepts(ratio):
+                    self._reject(step, ratio)
+                    continue
+            self._accept(step, ratio_tensor)
+            previous_ratio = max(ratio, 1e-4)
+            t, y, k1 = t_end if last else step.t + step.dt, step.y1, step.k[-1]
+            reached = done
+            while reached < len(times) and direction * (times[reached] - t) <= 0:
+                reached += 1
+            states += self._outputs(step, t, times[done:reached])
+            done = reached
+        return torch.cat(states)
+
+    def _first(self, t: float, y: Tensor, k1: Tensor, direction: float, first_step: float | None) -> float:
+        if not torch.isfinite(k1).all():
+            raise SolverError(f"f returned non-finite values at the initial state, t = {t:g}")
+        if first_step is not None:
+            return first_step
+        order = self.tableau.order
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        return initial_step(self.f, t, y, k1, direction=direction, order=order, **tolerances)
+
+    @staticmethod
+    def _next_prescribed(sizes: Iterator[float], t: float, t_end: float) -> float:
+        dt = next(sizes, None)
+        if dt is None or not dt > 0:
+            found = "ran out" if dt is None else f"hold {dt}, which is not positive,"
+            raise ValueError(f"step_sizes {found} at t = {t:g} before the end {t_end:g}")
+        return float(dt)
+
+    def _ratio(self, step: Step) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and "error_ratio" in self.records):
+            return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+
+    def _accept(self, step: Step, ratio: Tensor) -> None:
+        self.accepted.append(step)
+        self.ratios.append(ratio)
+        if "stiffness" in self.records:
+            self.stiffness.append(stiffness_ratio(step))
+
+    def _reject(self, step: Step, ratio: float) -> None:
+        self.rejected.append((step.t, step.dt))
+        if abs(step.dt) <= 1e-14 * max(1.0, abs(step.t)):
+            what = "non-finite values" if not math.isfinite(ratio) else f"an error ratio of {ratio:.3g}"
+            raise SolverError(
+                f"the step size fell to {abs(step.dt):.3g} at t = {step.t:g} with {what}: f is singular or "
+                "non-finite there, or the tolerance is below the resolution of the state's dtype"
+            )
+
+    def _check_budget(self, t: float, dt: float, ratios: list[Tensor]) -> None:
+        attempts = len(self.accepted) + len(self.rejected)
+        if attempts >= self.max_steps:
+            ratio = ratios[-1].item() if ratios else math.nan
+            raise SolverError(
+                f"{attempts} steps (max_steps) were not enough: stopped at t = {t:g} with step size {dt:.3g}, "
+                f"last accepted error ratio {ratio:.3g}, {len(self.rejected)} rejected. Loosen rtol and atol, raise "
+                "max_steps, or look for stiffness (the step size stays small though the solution is smooth)"
+            )
+
+    @staticmethod
+    def _outputs(step: Step, t1: float, times: list[float]) -> list[Tensor]:
+        """Return the states at output times inside one step: dense output, and y1 itself at its end."""
+        inside = [time for time in times if time != t1]
+        states = [step.at(inside)] if inside else []
+        return states + [step.y1.unsqueeze(0)] * (len(times) - len(inside))
+
+    def trace(self) -> Trace:
+        """Return the record of the solve."""
+        t, dt = ([getattr(step, name) for step in self.accepted] for name in ("t", "dt"))
+        rejected = torch.tensor(self.rejected, dtype=torch.float64).reshape(-1, 2)
+        return Trace(
+            t=torch.tensor(t, dtype=torch.float64),
+            dt=torch.tensor(dt, dtype=torch.float64),
+            y=tuple(step.y.detach() for step in self.accepted),
+            error_ratio=torch.stack(self.ratios),
+            stiffness=torch.stack(self.stiffness) if self.stiffness else None,
+            rejected_t=rejected[:, 0],
+            rejected_dt=rejected[:, 1],
+            nfe=self.f.nfe,
+            with_gradient=self.records if torch.is_grad_enabled() else frozenset(),
+        )

@@ -1,0 +1,214 @@
+"""Coefficients as data: Tsit5, Dormand-Prince 5, Bogacki-Shampine 3; each checks itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import TypeAlias
+
+import numpy as np
+
+Tree: TypeAlias = tuple["Tree", ...]
+TOLERANCE = 1e-12
+
+
+def rooted_trees(order: int) -> Iterator[Tree]:
+    """Yield every rooted tree with `order` nodes; a tree is the tuple of its root's subtrees."""
+    if order == 1:
+        yield ()
+        return
+    for sizes in _partitions(order - 1, order - 1):
+        yield from {tuple(sorted(forest)) for forest in _forests(sizes)}
+
+
+def _partitions(n: int, largest: int) -> Iterator[tuple[int, ...]]:
+    if n == 0:
+        yield ()
+    for first in range(min(n, largest), 0, -1):
+        for rest in _partitions(n - first, first):
+            yield (first, *rest)
+
+
+def _forests(sizes: tuple[int, ...]) -> Iterator[tuple[Tree, ...]]:
+    if not sizes:
+        yield ()
+        return
+    n = sizes.count(sizes[0])
+    for group in combinations_with_replacement(list(rooted_trees(sizes[0])), n):
+        for rest in _forests(sizes[n:]):
+            yield (*group, *rest)
+
+
+def _nodes(tree: Tree) -> int:
+    return 1 + sum(_nodes(child) for child in tree)
+
+
+def _density(tree: Tree) -> int:
+    return _nodes(tree) * math.prod(_density(child) for child in tree)
+
+
+def order_defect(a: np.ndarray, b: np.ndarray, order: int) -> float:
+    """Return the largest violation of the order conditions `b . phi(tree) = 1 / density(tree)`.
+
+    Args:
+        a: stage matrix, (stages, stages).
+        b: weights, (stages,).
+        order: conditions of all rooted trees with up to this many nodes are checked.
+
+    Source: Butcher; Hairer, Norsett, Wanner, Solving ODEs I, theorem II.2.13.
+    """
+
+    def phi(tree: Tree) -> np.ndarray:
+        return np.prod([a @ phi(child) for child in tree], axis=0) if tree else np.ones(len(b))
+
+    trees = [tree for n in range(1, order + 1) for tree in rooted_trees(n)]
+    return max(abs(float(b @ phi(tree)) - 1 / _density(tree)) for tree in trees)
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An embedded explicit Runge-Kutta pair whose last stage is the first of the next step (FSAL).
+
+    Raises ValueError when the numbers do not belong together: row sums, order conditions of the solution
+    and of the embedded solution, dense output that does not end at the solution.
+    """
+
+    name: str
+    order: int
+    """Order of the solution that is carried on."""
+    embedded_order: int
+    """Order of the solution that it is compared with; the error of one step is O(dt^(embedded_order + 1))."""
+    c: tuple[float, ...]
+    """Times of the stages as fractions of the step, (stages,)."""
+    a: tuple[tuple[float, ...], ...]
+    """Row i holds the weights of the stages before stage i + 1, so that it has i + 1 entries."""
+    b_error: tuple[float, ...]
+    """Weights of the solution minus weights of the embedded solution: error = dt * sum_i b_error_i k_i."""
+    dense: tuple[tuple[float, ...], ...]
+    """dense[i][j] is the coefficient of theta^(j+1) in the weight of stage i at t + theta * dt."""
+    dense_order: int
+    stiffness_pair: tuple[int, int] | None
+    """Two stages at the same time, whose quotient of differences estimates the stiffness; None: no such pair."""
+
+    @property
+    def b(self) -> tuple[float, ...]:
+        """Weights of the solution, (stages,): the last row of `a` (FSAL)."""
+        return (*self.a[-1], 0.0)
+
+    def weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of the stages at t + theta * dt: (times,) -> (times, stages)."""
+        powers = theta[:, None] ** np.arange(1, len(self.dense[0]) + 1)
+        return powers @ np.array(self.dense).T
+
+    def __post_init__(self) -> None:
+        stages = len(self.c)
+        lengths = [len(row) for row in self.a]
+        if lengths != list(range(1, stages)) or len(self.b_error) != stages or len(self.dense) != stages:
+            raise ValueError(f"{self.name}: {stages} stage times do not fit rows of {lengths} weights")
+        a = np.zeros((stages, stages))
+        for i, row in enumerate(self.a, start=1):
+            a[i, : len(row)] = row
+        b, b_error = np.array(self.b), np.array(self.b_error)
+        defects = {
+            "row sums of a against c": float(np.abs(a.sum(1) - self.c).max()),
+            f"order {self.order} of b": order_defect(a, b, self.order),
+            f"order {self.embedded_order} of b - b_error": order_defect(a, b - b_error, self.embedded_order),
+            "dense output at theta = 1 against b": float(np.abs(self.weights(np.ones(1))[0] - b).max()),
+        }
+        if self.stiffness_pair is not None:
+            i, j = self.stiffness_pair
+            defects["times of the stiffness pair"] = abs(self.c[i] - self.c[j])
+        wrong = {name: defect for name, defect in defects.items() if not defect < TOLERANCE}
+        if wrong:
+            raise ValueError(f"{self.name}: wrong coefficients, {wrong} should be below {TOLERANCE}")
+
+
+def _polynomial(scale: float, *factors: tuple[float, ...]) -> tuple[float, ...]:
+    """Expand scale * theta * product of factors (lowest power first) to the powers theta^1, theta^2, ..."""
+    product = np.array([scale])
+    for factor in factors:
+        product = np.convolve(product, factor)
+    return tuple(float(x) for x in product)
+
+
+TSIT5 = Tableau(
+    # Tsitouras, Comput. Math. Appl. 62 (2011) 770-775.
+    name="tsit5",
+    order=5,
+    embedded_order=4,
+    c=(0.0, 0.161, 0.327, 0.9, 0.9800255409045097, 1.0, 1.0),
+    a=(
+        (0.161,),
+        (-0.008480655492356989, 0.335480655492357),
+        (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
+        (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
+        (
+            *(5.86145544294642, -12.92096931784711, 8.159367898576159),
+            *(-0.071584973281401, -0.028269050394068383),
+        ),
+        (
+            *(0.09646076681806523, 0.01, 0.4798896504144996),
+            *(1.379008574103742, -3.290069515436081, 2.324710524099774),
+        ),
+    ),
+    b_error=(
+        *(0.0017800110522257773, 0.0008164344596567463, -0.007880878010261994, 0.1447110071732629),
+        *(-0.5823571654525552, 0.45808210592918686, -0.015151515151515152),
+    ),
+    dense=(
+        _polynomial(-1.0530884977290216, (-1.3299890189751412, 1), (0.7139816917074209, -1.4364028541716351, 1)),
+        _polynomial(0.1017, (0, 1), (1.2949852507374631, -2.1966568338249754, 1)),
+        _polynomial(2.490627285651252793, (0, 1), (1.57803468208092486, -2.38535645472061657, 1)),
+        _polynomial(-16.54810288924490272, (0, 1), (-1.21712927295533244, 1), (-0.61620406037800089, 1)),
+        _polynomial(47.37952196281928122, (0, 1), (-1.203071208372362603, 1), (-0.658047292653547382, 1)),
+        _polynomial(-34.87065786149660974, (0, 1), (-1.2, 1), (-0.666666666666666667, 1)),
+        _polynomial(2.5, (0, 1), (-1, 1), (-0.6, 1)),
+    ),
+    dense_order=4,
+    stiffness_pair=(5, 6),
+)
+
+DOPRI5 = Tableau(
+    # Dormand, Prince, J. Comput. Appl. Math. 6 (1980) 19-26; dense: Shampine, Math. Comp. 46 (1986) 135-150.
+    name="dopri5",
+    order=5,
+    embedded_order=4,
+    c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
+    a=(
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+        (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+    ),
+    b_error=(71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
+    dense=(
+        (1.0, -8048581381 / 2820520608, 8663915743 / 2820520608, -12715105075 / 11282082432),
+        (0.0, 0.0, 0.0, 0.0),
+        (0.0, 131558114200 / 32700410799, -68118460800 / 10900136933, 87487479700 / 32700410799),
+        (0.0, -1754552775 / 470086768, 14199869525 / 1410260304, -10690763975 / 1880347072),
+        (0.0, 127303824393 / 49829197408, -318862633887 / 49829197408, 701980252875 / 199316789632),
+        (0.0, -282668133 / 205662961, 2019193451 / 616988883, -1453857185 / 822651844),
+        (0.0, 40617522 / 29380423, -110615467 / 29380423, 69997945 / 29380423),
+    ),
+    dense_order=4,
+    stiffness_pair=(5, 6),
+)
+
+BOSH3 = Tableau(
+    # Bogacki, Shampine, Appl. Math. Lett. 2 (1989) 321-325; dense output: the cubic Hermite polynomial.
+    name="bosh3",
+    order=3,
+    embedded_order=2,
+    c=(0.0, 1 / 2, 3 / 4, 1.0),
+    a=((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+    b_error=(-5 / 72, 1 / 12, 1 / 9, -1 / 8),
+    dense=((1.0, -4 / 3, 5 / 9), (0.0, 1.0, -2 / 3), (0.0, 4 / 3, -8 / 9), (0.0, -1.0, 1.0)),
+    dense_order=3,
+    stiffness_pair=None,
+)
+
+TABLEAUS = {tableau.name: tableau for tableau in (TSIT5, DOPRI5, BOSH3)}

@@ -1,0 +1,169 @@
+"""Tables from rows: mean +- std over seeds, ratio to vanilla, share of the gain kept (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from regnde import store
+from regnde.store import Row
+
+VANILLA, CONTROL = "none", "no_dynamics"
+LABELS = {
+    VANILLA: "vanilla",
+    "steer": "STEER",
+    "global_error": "global error",
+    "global_stiffness": "global stiffness",
+    "local_unbiased": "local, unbiased",
+    "local_biased": "local, biased",
+    CONTROL: "control: no dynamics",
+}
+"""Names for readers, in the order of the tables."""
+
+
+def label(regularizer: str) -> str:
+    """Return the name for readers of a regularizer."""
+    return LABELS.get(regularizer, regularizer)
+
+
+def in_order(regularizers: Iterable[str]) -> list[str]:
+    """Return the different names in the order of the tables; names without a label come last, by alphabet."""
+    known = list(LABELS)
+    return sorted(set(regularizers), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line for each row with everything that tables and plots need."""
+    return pd.DataFrame(
+        {
+            "experiment": row.experiment,
+            "data": row.data,
+            "profile": row.profile,
+            "tolerance": row.tolerance,
+            "regularizer": row.regularizer,
+            "seed": row.seed,
+            "metric": row.metrics[row.metric],
+            "train_metric": row.metrics[f"train_{row.metric}"],
+            "nfe": row.nfe,
+            "accepted": row.accepted,
+            "rejected": row.rejected,
+            "train_nfe": row.train_nfe,
+            "predict_ms": 1e3 * row.seconds["predict"],
+            "train_s": row.seconds["train"],
+        }
+        for row in rows
+    )
+
+
+def gain_kept(value: float, *, vanilla: float, control: float) -> float:
+    """Return the share of vanilla's gain over the control that a model keeps: (m - control) / (vanilla - control).
+
+    NaN when vanilla gains nothing over the control, for then there is nothing to keep.
+    """
+    gain = vanilla - control
+    return (value - control) / gain if gain else math.nan
+
+
+def compare(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line for each tolerance and regularizer: means over seeds, ratios to vanilla, gain kept.
+
+    Args:
+        rows: of one experiment, one profile and one data set.
+
+    Raises:
+        ValueError: the rows are of several experiments, profiles, data sets or parts, which no table may mix.
+    """
+    if not rows:
+        raise ValueError("there are no rows to compare; run `make reproduce` first")
+    for what in ("experiment", "profile", "data", "part"):
+        values = sorted({getattr(row, what) for row in rows})
+        if len(values) > 1:
+            raise ValueError(f"rows of several {what}s cannot stand in one table: {values}")
+    runs = frame(rows)
+    lines = [
+        _line(at_tolerance, name)
+        for _, at_tolerance in runs.groupby("tolerance", sort=True)
+        for name in in_order(at_tolerance["regularizer"])
+    ]
+    return pd.DataFrame(lines)
+
+
+def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
+    """Return the line of one regularizer among the runs at one tolerance."""
+
+    def mean(regularizer: str, column: str) -> float:
+        return float(runs.loc[runs["regularizer"] == regularizer, column].mean())  # NaN where there are none
+
+    group = runs[runs["regularizer"] == name]
+    line: dict[str, float | str | int] = {"tolerance": group["tolerance"].iloc[0], "regularizer": name}
+    line["seeds"] = len(group)
+    for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
+        line[column], line[f"{column}_std"] = mean(name, column), float(group[column].std(ddof=1))
+    solves = name != CONTROL
+    line["nfe_ratio"] = mean(name, "nfe") / mean(VANILLA, "nfe") if solves else math.nan
+    line["predict_speedup"] = mean(VANILLA, "predict_ms") / mean(name, "predict_ms") if solves else math.nan
+    line["gain_kept"] = gain_kept(
+        mean(name, "metric"), vanilla=mean(VANILLA, "metric"), control=mean(CONTROL, "metric")
+    )
+    return line
+
+
+def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+    """Return the table of `compare` as text for readers; accuracies in %, an empty cell where nothing is known."""
+    percent = metric == "accuracy"
+    scale, digits, unit = (100.0, 2, " [%]") if percent else (1.0, 3, "")
+
+    def spread(line: pd.Series, column: str, scale: float, form: str) -> str:
+        mean, std = scale * line[column], scale * line[f"{column}_std"]
+        return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
+
+    def number(value: float, form: str, unit: str = "") -> str:
+        return "" if math.isnan(value) else f"{value:{form}}{unit}"
+
+    form = f".{digits}f" if percent else f".{digits}g"
+    return pd.DataFrame(
+        {
+            "tolerance": f"{line['tolerance']:g}",
+            "regularizer": label(line["regularizer"]),
+            "seeds": line["seeds"],
+            f"test {metric}{unit}": spread(line, "metric", scale, form),
+            "gain kept": number(line["gain_kept"], ".2f"),
+            "NFE": spread(line, "nfe", 1.0, ".1f"),
+            "NFE ratio": number(line["nfe_ratio"], ".2f", "x"),
+            "accepted / rejected": f"{line['accepted']:.1f} / {line['rejected']:.1f}",
+            "predict [ms]": spread(line, "predict_ms", 1.0, ".1f"),
+            "faster": number(line["predict_speedup"], ".2f", "x"),
+            "train [s]": f"{line['train_s']:.0f}",
+        }
+        for _, line in comparison.iterrows()
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as GitHub markdown."""
+    cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Return one sentence on what the rows are: experiment, data set, profile; never silent about a small set."""
+    row = rows[0]
+    what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples."
+    return f"{what} {row.note}".strip()
+
+
+def summary(profile: str) -> str:
+    """Return the tables of all experiments with rows of a profile as one markdown text."""
+    rows = store.rows(profile)
+    parts = [f"# Results of this machine, profile {profile}"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.experiment, row.data), []).append(row)
+    for (experiment, _), group in groups.items():
+        table = markdown(readable(compare(group), metric=group[0].metric))
+        parts += [f"## {experiment}", caption(group), table]
+    if not rows:
+        parts.append("No rows yet: no notebook of this profile has trained anything.")
+    return "\n\n".join(parts) + "\n"

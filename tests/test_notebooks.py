@@ -1,0 +1,298 @@
+"""The rules of source notebooks, the strict runner, and every notebook in the smoke profile."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from regnde import cli, notebooks, store
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = notebooks.source_notebooks(ROOT / "notebooks")
+
+HEAD = """# A title
+## What you will learn
+One thing.
+## What you need
+Nothing.
+
+Minutes: smoke 0.1, quick 1, paper 10."""
+PARAMETERS = 'profile = "quick"\nseeds = 3'
+READS = "print(profile, 2 * seeds)"
+
+
+def code(source: str, *, tags: list[str] | None = None) -> Any:
+    return v4.new_code_cell(source, metadata={"tags": tags or []})
+
+
+def write(path: Path, *cells: str, head: str = HEAD, parameters: str = PARAMETERS, kernel: str = "python3") -> Path:
+    """A notebook of a head, a parameters cell and code cells."""
+    kernelspec = {"name": kernel, "display_name": "Python 3", "language": "python"}
+    content = [
+        v4.new_markdown_cell(head),
+        code(parameters, tags=["parameters"]),
+        *map(code, cells or (READS,)),
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(v4.new_notebook(cells=content, metadata={"kernelspec": kernelspec}), path)
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A root folder with one good notebook."""
+    write(tmp_path / "notebooks" / "01_good.ipynb")
+    return tmp_path
+
+
+def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m regnde.cli reproduce` on another root folder, in the smoke profile unless told otherwise."""
+    command = [
+        sys.executable,
+        "-m",
+        "regnde.cli",
+        "reproduce",
+        "--profile",
+        "smoke",
+        "--jobs",
+        "1",
+        *arguments,
+    ]
+    environment = os.environ | {"REGNDE_HOME": str(bundle)}
+    return subprocess.run(command, env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
+
+
+# The contract of source notebooks
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_source_notebook_keeps_the_contract(path: Path) -> None:
+    assert notebooks.contract(path) == []
+
+
+def test_a_good_notebook_has_no_violations(tmp_path: Path) -> None:
+    cells = (
+        "%matplotlib inline\nif seeds:\n    !ls\n    print(f'x:\\n', profile)",
+        "# and/or a/b, https://x.org/home/y",
+    )
+    assert notebooks.contract(write(tmp_path / "01_good.ipynb", *cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"head": HEAD.removeprefix("# A title")}, "title"),
+        ({"head": HEAD.replace("What you will learn", "Hello")}, "What you will learn"),
+        ({"head": HEAD.replace("What you need", "Hello")}, "What you need"),
+        ({"head": HEAD.replace("paper", "other")}, "minutes per profile"),
+        ({"head": HEAD.replace("Minutes", "Time")}, "minutes per profile"),
+        ({"kernel": "julia"}, "kernelspec"),
+        ({"parameters": "seeds = 3"}, "`profile` is missing"),
+        ({"parameters": PARAMETERS + "\nunused = 1"}, "`unused` is never read"),
+        ({"parameters": PARAMETERS + "\nimport os"}, "literal values: `import os`"),
+        ({"parameters": PARAMETERS + "\ntwice = 2 * seeds"}, "literal"),
+        ({"parameters": "profile ="}, "literal"),
+    ],
+)
+def test_a_broken_head_or_parameters_cell_is_named(tmp_path: Path, arguments: dict[str, str], words: str) -> None:
+    violations = notebooks.contract(write(tmp_path / "01_bad.ipynb", **arguments))
+    assert any(words in violation for violation in violations), violations
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("seeds = 4", "cell 4 re-assigns the parameter `seeds`"),
+        ("seeds += 1", "re-assigns the parameter `seeds`"),
+        ("for seeds in range(3):\n    pass", "re-assigns the parameter `seeds`"),
+        ("import numpy as seeds", "re-assigns the parameter `seeds`"),
+        ("def seeds():\n    return 1", "re-assigns the parameter `seeds`"),
+        ("\n".join(["1"] * 26), "cell 4 has 26 lines"),
+        ("!pip install torch", "calls pip"),
+        ("if seeds:\n    %pip install torch", "calls pip"),
+        ("open('/home/me/x')", "absolute path"),
+        ("open('/Users/me/x')", "absolute path"),
+        ("open('/work/x')", "absolute path"),
+        ("open(r'C:\\x')", "absolute path"),
+        ("x = = 1", "cell 4 does not parse"),
+    ],
+)
+def test_a_broken_cell_is_named(tmp_path: Path, cell: str, words: str) -> None:
+    violations = notebooks.contract(write(tmp_path / "01_bad.ipynb", READS, cell))
+    assert len(violations) == 1
+    assert words in violations[0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda cells: cells[2].update(execution_count=1), "outputs or an execution count"),
+        (
+            lambda cells: cells[2].outputs.append(v4.new_output("stream", text="3")),
+            "outputs or an execution count",
+        ),
+        (lambda cells: cells[1].metadata.update(tags=[]), "0 cells are tagged"),
+        (lambda cells: cells.append(code("x = 1", tags=["parameters"])), "2 cells are tagged"),
+        (lambda cells: cells.pop(0), "title"),
+    ],
+)
+def test_outputs_and_misplaced_cells_are_named(tmp_path: Path, edit: Callable[[Any], object], words: str) -> None:
+    path = write(tmp_path / "01_bad.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    edit(notebook.cells)
+    nbformat.write(notebook, path)
+    violations = notebooks.contract(path)
+    assert any(words in violation for violation in violations), violations
+
+
+def test_a_file_that_is_no_notebook_violates_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "01_bad.ipynb").write_text("not json")
+    assert "not a readable notebook" in notebooks.contract(tmp_path / "01_bad.ipynb")[0]
+
+
+# Choice of notebooks and parameters
+
+
+def test_only_selects_by_number_and_an_unknown_number_lists_what_exists(tmp_path: Path) -> None:
+    for name in ("06_c", "01_a", "05_b"):
+        write(tmp_path / f"{name}.ipynb")
+    (tmp_path / "draft.ipynb").write_text("{}")
+    stems = [path.stem for path in notebooks.source_notebooks(tmp_path)]
+    assert stems == ["01_a", "05_b", "06_c"]
+    assert [path.stem for path in notebooks.source_notebooks(tmp_path, "06, 1")] == ["01_a", "06_c"]
+    with pytest.raises(ValueError, match=r"'07'; there are: 01_a, 05_b, 06_c"):
+        notebooks.source_notebooks(tmp_path, "05,07")
+
+
+def test_a_parameter_without_a_value_is_missing_until_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "01_a.ipynb", parameters="profile: str\nseeds: int = 3")
+    assert notebooks.accepted_parameters(path) == {"profile": False, "seeds": True}
+    with pytest.raises(notebooks.ParameterError, match=r"01_a: no value for the parameter 'profile'"):
+        notebooks.check_parameters(path, {"seeds": 1})
+    notebooks.check_parameters(path, {"profile": "smoke"})
+
+
+def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "notebooks" / "01_a.ipynb", parameters="seeds = 3")
+    with pytest.raises(notebooks.ParameterError, match=r"01_a: unknown parameter 'profile'; it accepts: seeds"):
+        notebooks.run("smoke", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--parameter", "sedes=3"], "01_good: unknown parameter 'sedes'; it accepts: profile, seeds"),
+        (["--parameter", "seeds"], "NAME=VALUE"),
+        (["--parameter", "profile=paper"], "its own option"),
+        (["--profile", "fast"], "unknown profile 'fast'; choose one of: smoke, quick, paper"),
+        (["--only", "09"], "no notebook has the number '09'; there are: 01_good"),
+        (["--jobs", "0"], "at least one job"),
+    ],
+)
+def test_bad_usage_exits_2_with_one_sentence_and_runs_nothing(bundle: Path, arguments: list[str], words: str) -> None:
+    ended = regnde(bundle, *arguments)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (bundle / "build").exists()
+
+
+# Execution
+
+
+def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_machine(bundle: Path) -> None:
+    reads = "import os\nprint(profile, 2 * seeds, os.environ['REGNDE_JOBS'], os.path.isdir('notebooks'))"
+    write(bundle / "notebooks" / "01_good.ipynb", reads)
+    said: list[str] = []
+    [outcome] = notebooks.run("smoke", jobs=1, parameters={"seeds": 21}, root=bundle, say=said.append)
+    assert outcome.failure is None
+    assert [line.split()[:2] for line in said] == [["start", "01_good"], ["done", "01_good"]]
+    copy = bundle / str(outcome.copy)
+    assert [path.name for path in copy.parent.iterdir()] == ["01_good.ipynb"]
+    assert nbformat.read(copy, as_version=4).cells[-1].outputs[0].text == "smoke 42 1 True\n"
+    assert str(bundle) not in copy.read_text()
+    recorded = json.loads(copy.read_text())["metadata"]["papermill"]
+    assert recorded["output_path"] == "build/smoke/notebooks/01_good.ipynb"
+    assert notebooks.contract(bundle / "notebooks" / "01_good.ipynb") == []
+
+
+def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(bundle: Path) -> None:
+    failing = "x = 1\nraise ValueError('\\x1b[31mno such key')"
+    write(bundle / "notebooks" / "00_bad.ipynb", READS, failing, "print('never')")
+    ended = regnde(bundle)
+    assert ended.returncode == 1, ended.stderr
+    assert "FAILED 00_bad, cell 4: ValueError: no such key\n    | x = 1\n    | raise ValueError" in ended.stderr
+    assert "\x1b" not in ended.stderr
+    assert "1 of 2 finished" in ended.stdout
+    made = sorted(path.name for path in (bundle / "build" / "smoke" / "notebooks").iterdir())
+    assert made == ["00_bad.failed.ipynb", "01_good.ipynb"]
+    assert "never\\n" not in (bundle / "build" / "smoke" / "notebooks" / "00_bad.failed.ipynb").read_text()
+
+
+def test_a_cell_over_its_time_and_a_dead_kernel_are_failures_with_their_cell(tmp_path: Path) -> None:
+    write(tmp_path / "notebooks" / "00_slow.ipynb", READS, "import time\ntime.sleep(60)", "print('never')")
+    write(tmp_path / "notebooks" / "01_dead.ipynb", READS, "import os\nos._exit(3)")
+    slow, dead = notebooks.run("smoke", jobs=2, root=tmp_path, timeout=5, say=lambda line: None)
+    assert "00_slow, cell 4: CellTimeoutError" in notebooks.explain(slow)
+    assert "01_dead, cell 4: DeadKernelError" in notebooks.explain(dead)
+    assert "os._exit(3)" in notebooks.explain(dead)
+
+
+def test_a_failed_run_leaves_no_copy_of_an_earlier_one(bundle: Path) -> None:
+    folder = bundle / "build" / "smoke" / "notebooks"
+    folder.mkdir(parents=True)
+    (folder / "01_good.ipynb").write_text("of an earlier run")
+    write(bundle / "notebooks" / "01_good.ipynb", READS, "1 / 0")
+    [outcome] = notebooks.run("smoke", jobs=1, root=bundle, say=lambda line: None)
+    assert "cell 4: ZeroDivisionError" in notebooks.explain(outcome)
+    assert [path.name for path in folder.iterdir()] == ["01_good.failed.ipynb"]
+
+
+def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failures_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = Path("build/quick/notebooks/01_good.ipynb"), Path("build/quick/notebooks/00_bad.failed.ipynb")
+    outcomes = [
+        notebooks.Outcome("00_bad", bad, 1.0, notebooks.Failure("ValueError", "no", 4, "f()")),
+        notebooks.Outcome("01_good", good, 1.0),
+    ]
+    tables = types.SimpleNamespace(summary=lambda profile: f"# Results, {profile}")
+    for module in (store, cli):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr("regnde.tables", tables, raising=False)
+    monkeypatch.setitem(sys.modules, "regnde.tables", tables)
+    monkeypatch.setattr(notebooks, "run", lambda profile, **options: outcomes)
+    for made in ("figures/one.png", "data/results/quick/spiral_ode/none-seed0-1.json"):
+        (tmp_path / made).parent.mkdir(parents=True)
+        (tmp_path / made).touch()
+
+    assert cli.main(["reproduce"]) == 1
+    told = capfd.readouterr()
+    assert (tmp_path / "build" / "quick" / "summary.md").read_text() == "# Results, quick\n"
+    assert "# Results, quick" in told.out
+    assert "1 of 2 finished, in build/quick/notebooks" in told.out
+    assert "figures    1 (1 made now), in figures" in told.out
+    assert "rows       1 (1 made now), in data/results/quick" in told.out
+    assert told.err.splitlines()[1:3] == ["FAILED 00_bad, cell 4: ValueError: no", "    | f()"]
+    del outcomes[0]
+    assert cli.main(["reproduce"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.notebooks
+def test_every_notebook_runs_in_the_smoke_profile() -> None:
+    if not SOURCES:
+        pytest.skip("there are no notebooks in notebooks/ yet")
+    outcomes = notebooks.run("smoke", jobs=2)
+    failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
+    assert not failures, "\n\n".join(failures)

@@ -1,0 +1,109 @@
+"""The lock, the environments made from it, the Makefile and the citation agree with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PAPERS = {"2303.02262": ("202", "26809", "26819"), "2105.03918": ("139", "8325", "8335")}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_lock_holds_only_exact_versions_each_package_once() -> None:
+    wrong = [line for line in LOCK if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.]*", line)]
+    assert not wrong, "no URL, no range, no local version such as +cpu"
+    names = [canonical(line.partition("==")[0]) for line in LOCK]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_the_lock_holds_no_package_of_one_platform_only() -> None:
+    assert not [line for line in LOCK if re.match(r"nvidia|cuda|triton|appnope|colorama|pywin", line)]
+
+
+def test_the_lock_covers_every_package_that_the_project_asks_for() -> None:
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"], *extras["notebooks"], *extras["dev"], "setuptools"]
+    locked = {canonical(line.partition("==")[0]) for line in LOCK}
+    assert not [name for name in asked if canonical(re.split(r"[<>=!~ ;\[]", name)[0]) not in locked]
+
+
+def test_conda_and_binder_install_the_same_lock() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "regnde"
+    [by_pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert by_pip == ["-r requirements.lock", "-e ."]
+
+
+def test_make_help_lists_every_target_with_one_line() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    assert targets >= {"help", "reproduce", "test", "lint", "lab", "bench", "clean", "distclean"}
+    listed = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"^  make ([a-z]+) +\S", listed.stdout, flags=re.MULTILINE)) == targets
+
+
+def test_a_python_that_is_too_old_is_refused_by_a_sentence_and_leaves_no_stamp(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\ntest "$1" = --version && echo Python 3.8.1 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    ended = subprocess.run(["make", "env", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "Python 3.11 or newer is needed" in ended.stderr
+    assert "Python 3.8.1" in ended.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_install_that_dies_in_the_middle_is_taken_up_by_the_next_call(tmp_path: Path) -> None:
+    """A stand-in for Python fails at its first install; its next succeed; then nothing is left to do."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        '*venv*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
+        '*"install"*) echo install >> log; test -e may-install;;\n'
+        "esac\n"
+    )
+    stand_in.chmod(0o755)
+
+    def make() -> tuple[int, int, int]:
+        command = ["make", "env", f"PYTHON={stand_in}"]
+        code = subprocess.run(command, cwd=tmp_path, capture_output=True).returncode
+        log = tmp_path / "log"
+        return code, len(list(tmp_path.glob(".venv/.stamp*"))), log.read_text().count("install")
+
+    assert make() == (2, 0, 1)
+    (tmp_path / "may-install").touch()
+    assert make() == (0, 1, 3)
+    assert make() == (0, 1, 3)
+    (tmp_path / "requirements.lock").write_text("torch==1.0\n")
+    assert make() == (0, 1, 5)
+
+
+@pytest.mark.parametrize("identifier", PAPERS)
+def test_the_citation_names_the_bundle_and_both_papers(identifier: str) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"] == "MIT"
+    papers = {paper["identifiers"][0]["value"].removeprefix("arXiv:"): paper for paper in citation["references"]}
+    assert tuple(str(papers[identifier][field]) for field in ("volume", "start", "end")) == PAPERS[identifier]
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "\nmake test\n" in script.read_text()
