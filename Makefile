@@ -52,7 +52,7 @@ distclean: clean  ## clean, and remove .venv too
 # An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo not there)." >&2; \
+		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }
 	@rm -f .venv/.stamp*
 	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv

@@ -10,7 +10,7 @@ import torch
 import torchdiffeq
 from torch import Tensor, nn
 
-from regnde.solve import Counted, Solution, SolverError, Trace, check_problem, choose, merge_times
+from regnde.solve import Counted, Solution, SolverError, Trace, check_problem, check_sampled, choose
 from regnde.steps import Field
 from regnde.tableaus import BOSH3, DOPRI5, TSIT5
 
@@ -83,6 +83,23 @@ class _Recorder(nn.Module):
         )
 
 
+def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge further times into the output times, in the direction of t.
+
+    Args:
+        t: output times, (times,), monotone.
+        sampled_t: further times, (sampled,), between t[0] and t[-1].
+
+    Returns:
+        All times in order (times + sampled,), and where t and sampled_t ended up in them.
+    """
+    direction = 1.0 if t[-1] > t[0] else -1.0
+    merged, order = torch.sort(direction * torch.cat([t, sampled_t]), stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return direction * merged, place[: len(t)], place[len(t) :]
+
+
 def odeint_solve(
     f: Field,
     y0: Tensor,
@@ -132,7 +149,7 @@ def odeint_solve(
         raise ValueError("gradient='adjoint' needs f to be an nn.Module (to find its parameters), or adjoint_params")
     if "norm" in (options or {}):
         raise ValueError("options['norm'] is taken by the recorder; leave it out")
-    times, place, sampled_place = merge_times(t, torch.empty(0) if sampled_t is None else sampled_t)
+    times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
     unique, back = torch.unique_consecutive(times, return_inverse=True)
     recorder = _Recorder(f, y0)
     options = {**(options or {}), "norm": recorder.norm}
@@ -159,5 +176,5 @@ def odeint_solve(
         rtol=rtol,
         atol=atol,
         sampled_t=times[sampled_place],
-        sampled_y=None if sampled_t is None else states[back[sampled_place]],
+        sampled_y=None if sampled_t is None else states[back[sampled_place]].detach(),
     )

@@ -130,3 +130,62 @@ def steps_along_time(trace: Any, *, ax: Axes | None = None, name: str = "none", 
     ax.scatter(trace.rejected_t, trace.rejected_dt.abs(), marker="x", s=28, color=seen.color)
     ax.set(xlabel="time t", ylabel="size of the step", yscale="log")
     return ax
+
+
+def method_look(method: str) -> Look:
+    """Return the look of a method ('tsit5', 'dopri5', 'bosh3'), the same in every figure; others share one."""
+    known = ("tsit5", "dopri5", "bosh3")
+    i = known.index(method) if method in known else len(known)
+    return Look(PALETTE[i], MARKERS[i], DASHES[i])
+
+
+def reference_slope(x: Sequence[float], y: float, slope: float, *, ax: Axes | None = None, above: bool = False) -> Axes:
+    """Draw a grey line of a known slope in log-log axes, from (x[0], y) to x[1], with the slope written at its middle.
+
+    The text stands on the left above the line (`above`, for a line above the data) or on the right below it.
+    """
+    ax = ax or plt.gca()
+    ax.loglog(x, [y, y * (x[1] / x[0]) ** slope], color="0.35", linewidth=1.5)
+    ratio = (x[1] / x[0]) ** 0.5
+    middle, place = (x[0] * ratio, y * ratio**slope), ("right", "bottom", -4) if above else ("left", "top", 4)
+    ax.annotate(f"slope {slope:g}", middle, xytext=(place[2], -place[2]), textcoords="offset points", ha=place[0],
+                va=place[1], fontsize="small", color="0.25")  # fmt: skip
+    return ax
+
+
+def state_and_steps(solution: Any, *, components: dict[str, int], axes: Sequence[Axes]) -> None:
+    """Draw a solve in two axes above each other: states over time, and the sizes of the steps.
+
+    Args:
+        solution: a Solution whose state is one vector, y (times, d).
+        components: the components of the state to draw, each with its name; a dot where an accepted step starts.
+        axes: upper and lower axes.
+    """
+    upper, lower = axes
+    for i, (name, component) in enumerate(components.items()):
+        color, dash = PALETTE[i], DASHES[i]
+        upper.plot(solution.t, solution.y[:, component], color=color, linestyle=dash, linewidth=1.2, label=name)
+        starts = [y[component].item() for y in solution.trace.y]
+        upper.plot(solution.trace.t, starts, color=color, marker=MARKERS[i], markersize=3.5, linestyle="none")
+    upper.set(ylabel="state")
+    upper.legend(fontsize="small", loc="upper right")
+    trace, color = solution.trace, PALETTE[3]
+    lower.plot(trace.t, trace.dt.abs(), color=PALETTE[0], marker="o", markersize=3, linewidth=0.8, label="accepted")
+    lower.plot(trace.rejected_t, trace.rejected_dt.abs(), color=color, marker="x", linestyle="none", label="rejected")
+    lower.set(xlabel="time t", ylabel="size of the step", yscale="log")
+    lower.legend(fontsize="small", title="attempts", title_fontsize="small")
+
+
+def stages(step: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw each stage of a Step whose state has one entry: a mark at its time and state, a bar with its slope."""
+    ax = ax or plt.gca()
+    half = 0.12 * step.dt  # of the bar's length in time
+    for i, (c, k) in enumerate(zip(step.tableau.c, step.k, strict=True)):
+        weights = ((), *step.tableau.a)[i]
+        y = step.y.item() + step.dt * sum(w * step.k[j].item() for j, w in enumerate(weights))
+        t, slope, color = step.t + c * step.dt, k.item(), PALETTE[i % len(PALETTE)]
+        ax.plot([t - half, t + half], [y - half * slope, y + half * slope], color=color, linewidth=4)
+        ax.plot(t, y, color=color, marker=MARKERS[i % len(MARKERS)], markersize=8, markeredgecolor="black",
+                linestyle="none", label=f"stage {i + 1}")  # fmt: skip
+    ax.set(xlabel="time t", ylabel="state y")
+    return ax

@@ -71,7 +71,7 @@ class Solution:
     sampled_t: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
     """Further times, asked for by a regularizer only, (sampled,), float64."""
     sampled_y: Tensor | None = None
-    """States there, (sampled, batch, ...)."""
+    """States there, detached, (sampled, batch, ...)."""
 
 
 Times = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -155,25 +155,13 @@ def choose(name: str, options: Mapping[str, T], value: str) -> T:
     return options[value]
 
 
-def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge further times into the output times, in the direction of t.
-
-    Args:
-        t: output times, (times,), monotone.
-        sampled_t: further times, (sampled,), between t[0] and t[-1].
-
-    Returns:
-        All times in order (times + sampled,), and where t and sampled_t ended up in them.
-    """
-    direction = 1.0 if t[-1] > t[0] else -1.0
-    sampled_t = torch.as_tensor(sampled_t, dtype=torch.float64)
+def check_sampled(t: Tensor, sampled_t: Tensor | None) -> Tensor:
+    """Return the sampled times as float64 (None: empty), or raise ValueError when one leaves the interval of t."""
+    sampled_t = torch.as_tensor([] if sampled_t is None else sampled_t, dtype=torch.float64)
     low, high = min(t[0], t[-1]), max(t[0], t[-1])
     if len(sampled_t) and not bool(((sampled_t >= low) & (sampled_t <= high)).all()):
         raise ValueError(f"sampled times {sampled_t.tolist()} leave the interval [{float(low)}, {float(high)}]")
-    merged, order = torch.sort(direction * torch.cat([t, sampled_t]), stable=True)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order))
-    return direction * merged, place[: len(t)], place[len(t) :]
+    return sampled_t
 
 
 def solve_ode(
@@ -220,19 +208,19 @@ def solve_ode(
         raise ValueError(f"first_step must be positive, found {first_step}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, found {max_steps}")
-    times, place, sampled_place = merge_times(t, torch.empty(0) if sampled_t is None else sampled_t)
-    loop = _Loop(Counted(f, y0), tableau, control, rtol, atol, max_steps, records)
-    states = loop.run(y0, times.tolist(), first_step, step_sizes)  # (times + sampled, batch, ...)
+    drawn = check_sampled(t, sampled_t)
+    loop = _Loop(Counted(f, y0), tableau, control, rtol, atol, max_steps, records, drawn.tolist())
+    y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
     return Solution(
         t=t,
-        y=states if sampled_t is None else states[place],
+        y=y,
         trace=loop.trace(),
         f=f,
         tableau=tableau,
         rtol=rtol,
         atol=atol,
-        sampled_t=times[sampled_place],
-        sampled_y=None if sampled_t is None else states[sampled_place],
+        sampled_t=drawn,
+        sampled_y=torch.stack([loop.sampled_y[time] for time in drawn.tolist()]) if len(drawn) else None,
     )
 
 
@@ -248,10 +236,13 @@ class _Loop:
         atol: float,
         max_steps: int,
         records: frozenset[str],
+        sampled_t: list[float],
     ) -> None:
         self.f, self.tableau, self.control = f, tableau, control
         self.rtol, self.atol, self.max_steps, self.records = rtol, atol, max_steps, records
-        self.accepted: list[Step] = []
+        self.sampled_t = sampled_t
+        self.sampled_y: dict[float, Tensor] = {}
+        self.accepted: list[tuple[float, float, Tensor]] = []  # not the Steps: without graph, stages are freed
         self.ratios: list[Tensor] = []
         self.stiffness: list[Tensor] = []
         self.rejected: list[tuple[float, float]] = []
@@ -287,6 +278,7 @@ class _Loop:
             while reached < len(times) and direction * (times[reached] - t) <= 0:
                 reached += 1
             states += self._outputs(step, t, times[done:reached])
+            self._sample(step, t)
             done = reached
         return torch.cat(states)
 
@@ -312,7 +304,7 @@ class _Loop:
             return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
 
     def _accept(self, step: Step, ratio: Tensor) -> None:
-        self.accepted.append(step)
+        self.accepted.append((step.t, step.dt, step.y.detach()))
         self.ratios.append(ratio)
         if "stiffness" in self.records:
             self.stiffness.append(stiffness_ratio(step))
@@ -343,14 +335,21 @@ class _Loop:
         states = [step.at(inside)] if inside else []
         return states + [step.y1.unsqueeze(0)] * (len(times) - len(inside))
 
+    @torch.no_grad()
+    def _sample(self, step: Step, t1: float) -> None:
+        """Note the states at the sampled times inside one step: without graph, which nobody would use."""
+        low, high = sorted((step.t, t1))
+        inside = [time for time in self.sampled_t if low <= time <= high]
+        self.sampled_y.update(zip(inside, step.at(inside) if inside else (), strict=True))
+
     def trace(self) -> Trace:
         """Return the record of the solve."""
-        t, dt = ([getattr(step, name) for step in self.accepted] for name in ("t", "dt"))
+        t, dt, y = zip(*self.accepted, strict=True)
         rejected = torch.tensor(self.rejected, dtype=torch.float64).reshape(-1, 2)
         return Trace(
             t=torch.tensor(t, dtype=torch.float64),
             dt=torch.tensor(dt, dtype=torch.float64),
-            y=tuple(step.y.detach() for step in self.accepted),
+            y=y,
             error_ratio=torch.stack(self.ratios),
             stiffness=torch.stack(self.stiffness) if self.stiffness else None,
             rejected_t=rejected[:, 0],

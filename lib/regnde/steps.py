@@ -16,20 +16,25 @@ Field = Callable[[Tensor, Tensor], Tensor]
 """The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...)."""
 
 
+def _accumulate(base: Tensor | None, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
+    """Return base + sum_i weights_i k_i, accumulated in one buffer: one pass over memory for each term."""
+    terms = [(ki, w) for ki, w in zip(k, weights, strict=True) if w != 0.0]
+    if base is None:
+        out = terms[0][0] * terms[0][1] if terms else torch.zeros_like(k[0])
+    else:
+        out = torch.add(base, terms[0][0], alpha=terms[0][1]) if terms else base.clone()
+    for ki, w in terms[1:]:
+        out.add_(ki, alpha=w)
+    return out
+
+
 class _LinearCombination(torch.autograd.Function):
-    """base + sum_i weights_i k_i, accumulated in one buffer: one pass over memory for each term."""
+    """`_accumulate` with its gradient, so that the graph holds one node instead of one for each term."""
 
     @staticmethod
     def forward(ctx: Any, base: Tensor | None, weights: Sequence[float], *k: Tensor) -> Tensor:
         ctx.weights = weights
-        terms = [(ki, w) for ki, w in zip(k, weights, strict=True) if w != 0.0]
-        if base is None:
-            out = terms[0][0] * terms[0][1] if terms else torch.zeros_like(k[0])
-        else:
-            out = torch.add(base, terms[0][0], alpha=terms[0][1]) if terms else base.clone()
-        for ki, w in terms[1:]:
-            out.add_(ki, alpha=w)
-        return out
+        return _accumulate(base, weights, k)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -44,7 +49,10 @@ class _LinearCombination(torch.autograd.Function):
 
 def combine(base: Tensor | None, dt: float, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
     """Return base + dt * sum_i weights_i k_i (base None: zero); differentiable in base and k, not in dt."""
-    return _LinearCombination.apply(base, [dt * w for w in weights], *k)
+    weights = [dt * w for w in weights]
+    if not torch.is_grad_enabled():
+        return _accumulate(base, weights, k)
+    return _LinearCombination.apply(base, weights, *k)
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,12 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2; k_i = f(t + c_i dt, y + dt sum_j a_ij k_j).
     """
-    k = [f(y.new_tensor(t), y) if k1 is None else k1]
+    times = torch.tensor([t + ci * dt for ci in tableau.c], dtype=y.dtype, device=y.device).unbind()
+    k = [f(times[0], y) if k1 is None else k1]
     yi = y
-    for ci, ai in zip(tableau.c[1:], tableau.a, strict=True):
+    for ti, ai in zip(times[1:], tableau.a, strict=True):
         yi = combine(y, dt, ai, k)
-        k.append(f(y.new_tensor(t + ci * dt), yi))
+        k.append(f(ti, yi))
     return Step(tableau=tableau, t=t, dt=dt, y=y, y1=yi, k=tuple(k))
 
 
@@ -114,7 +123,7 @@ def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: flo
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
-    scale = torch.maximum(y0.abs(), y1.abs()).mul(rtol).add(atol)
+    scale = torch.maximum(y0.abs(), y1.abs()).mul_(rtol).add_(atol)
     return rms(error / scale)
 
 

@@ -95,9 +95,11 @@ def path_of(row: Row) -> Path:
     return results_folder(row.profile) / row.experiment / name
 
 
-def write(row: Row) -> Path:
-    """Store a row atomically as one JSON file and return its path."""
+def write(row: Row, weights: bytes | None = None) -> Path:
+    """Store a row atomically as one JSON file, the model's weights before it beside it; return the row's path."""
     path = path_of(row)
+    if weights is not None:
+        write_atomically(path.with_suffix(".pt"), weights)
     write_atomically(path, (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
     return path
 

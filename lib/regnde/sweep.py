@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from regnde import experiments, regularizers, store, train
 from regnde.solve import Regularizer
 from regnde.store import Row
+from regnde.train import Trained
 
 SHORT = 200
 """Training steps in all below which a sweep stays in this process: starting workers would cost more."""
@@ -55,17 +58,30 @@ class Run:
         return store.find(self.profile, self.experiment, self.key())
 
     def make(self) -> Row:
-        """Train, store the row, and return it."""
-        row = train.run(
-            experiments.get(self.experiment),
-            self.make_regularizer(),
-            self.seed,
-            self.profile,
-            part=self.part,
-            **self.overrides,
-        )
-        store.write(row)
-        return row
+        """Train, store the row and the weights, and return the row; a run that another process makes is awaited."""
+        folder = store.ROOT / "build" / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{self.key()}.lock"):
+            if (row := self.stored()) is not None:
+                return row
+            trained = train.train(
+                experiments.get(self.experiment),
+                self.make_regularizer(),
+                self.seed,
+                self.profile,
+                part=self.part,
+                **self.overrides,
+            )
+            weights = io.BytesIO()
+            torch.save(trained.model.state_dict(), weights)
+            store.write(trained.row, weights.getvalue())
+            return trained.row
+
+    def trained(self) -> Trained:
+        """Return the finished run with its model; trains it when it is not stored."""
+        row = self.make()
+        weights = torch.load(store.path_of(row).with_suffix(".pt"), weights_only=True)
+        return train.restore(experiments.get(self.experiment), row, weights)
 
 
 def plan(
@@ -134,8 +150,6 @@ def _in_workers(runs: dict[int, Run], jobs: int, bar: Any) -> dict[int, Row]:
 
 
 def _one_thread() -> None:
-    import torch
-
     torch.set_num_threads(1)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from regnde import store
 from regnde.store import Row
@@ -147,11 +149,19 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
+def published() -> dict[str, Any]:
+    """Return the published numbers and settings of both papers, by experiment (data/reference/paper_results.yaml)."""
+    text = (store.ROOT / "data" / "reference" / "paper_results.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
 def caption(rows: Sequence[Row]) -> str:
     """Return one sentence on what the rows are: experiment, data set, profile; never silent about a small set."""
     row = rows[0]
     what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples."
-    return f"{what} {row.note}".strip()
+    smoke = "A smoke run trains for a few steps: it shows that everything works, and nothing else."
+    return " ".join(part for part in (what, smoke if row.profile == "smoke" else "", row.note) if part)
 
 
 def summary(profile: str) -> str:

@@ -112,9 +112,9 @@ def train(
     started = time.perf_counter()
     history = _fit(model, problem, budget, regularizer, seed, progress)
     train_seconds = time.perf_counter() - started
-    solve = _solver(budget) if regularizer is not None else hold_still
-    measured = _evaluate(model, problem, part, solve)
-    on_train = _evaluate(model, problem, "train", solve)
+    solve = solver(budget) if regularizer is not None else hold_still
+    measured = evaluate(model, problem, part, solve)
+    on_train = evaluate(model, problem, "train", solve)
     tail = history[-max(1, len(history) // 10) :]
     row = Row(
         key=key(experiment, regularizer, seed, profile, part, budget),
@@ -147,7 +147,16 @@ def train(
     return Trained(row=row, model=model, problem=problem, solve=solve)
 
 
-def _solver(
+def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor]) -> Trained:
+    """Return a finished run from its stored row and weights (see `sweep.Run.trained`)."""
+    budget = experiment.budget(row.profile, **row.budget)
+    problem = experiment.problem(budget, row.part)
+    model = problem.model()
+    model.load_state_dict(weights)
+    return Trained(row, model, problem, hold_still if row.regularizer == CONTROL else solver(budget))
+
+
+def solver(
     budget: Budget,
     regularizer: Regularizer | None = None,
     rng: torch.Generator | None = None,
@@ -192,7 +201,7 @@ def _fit(
 ) -> list[dict[str, float]]:
     """Train the model in place and return its history, one entry every `budget.history_every` steps."""
     batches, draws = generator(seed, "batches"), generator(seed, "sampled time")
-    solve = hold_still if regularizer is None else _solver(budget, regularizer, draws)
+    solve = hold_still if regularizer is None else solver(budget, regularizer, draws)
     optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _learning_rate(budget))
     history: list[dict[str, float]] = []
@@ -221,7 +230,9 @@ def _fit(
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
+    """Means over test batches, and the median of the wall seconds of one prediction."""
+
     loss: float
     metric: float
     nfe: float
@@ -232,7 +243,7 @@ class _Measured:
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> _Measured:
+def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> Measured:
     """Measure a model on all batches of a part; means weigh each batch by its size."""
     sizes, seconds, columns = [], [], []
     for batch in problem.test_batches(part):
@@ -249,4 +260,4 @@ def _evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> _M
         math.fsum(size * value for size, value in zip(sizes, column, strict=True)) / n
         for column in zip(*columns, strict=True)
     )
-    return _Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=statistics.median(seconds))
+    return Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=statistics.median(seconds))

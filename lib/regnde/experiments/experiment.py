@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, Pos
 from torch import Tensor, nn
 
 Batch = Any
-Setting = float | str | bool
+Setting = bool | int | float | str
 
 
 class Budget(BaseModel):
@@ -36,6 +36,10 @@ class Budget(BaseModel):
     """Arguments of the experiment's model."""
     regularizers: dict[str, dict[str, Setting]] = {}
     """Settings for regularizers of the menu, by name; the others run with their defaults."""
+
+    def but(self, **changes: Any) -> Budget:
+        """Return a checked copy with entries replaced; pydantic's ValidationError (a ValueError) for a wrong one."""
+        return Budget.model_validate({**self.model_dump(), **changes})
 
 
 @dataclass(frozen=True)
@@ -78,4 +82,4 @@ class Experiment:
         """Return the budget of a profile, with overrides; ValueError for an unknown profile or a wrong override."""
         if profile not in self.budgets:
             raise ValueError(f"{self.name} has no profile {profile!r}; choose one of {sorted(self.budgets)}")
-        return Budget.model_validate({**self.budgets[profile].model_dump(), **overrides})
+        return self.budgets[profile].but(**overrides)

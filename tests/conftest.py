@@ -1,0 +1,43 @@
+"""Shared by all tests: one thread, fields that count, small problems with known solutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regnde.models import TimeMLP
+
+
+class Counting(nn.Module):
+    """A field that counts how often it is called, independently of the library's own count."""
+
+    def __init__(self, f: nn.Module) -> None:
+        super().__init__()
+        self.f, self.calls = f, 0
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        return self.f(t, y)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mlp() -> Counting:
+    """A small field R^3 -> R^3 in float64 with weights large enough that the solver has to work."""
+    torch.manual_seed(0)
+    field = TimeMLP((3, 16, 3)).double()
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.mul_(2.0)
+    return Counting(field)
+
+
+@pytest.fixture
+def y0() -> Tensor:
+    """A batch of four states in R^3."""
+    return torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

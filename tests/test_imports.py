@@ -1,0 +1,79 @@
+"""The arrows between modules: who may import whom, checked in the source and in fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regnde
+
+LIB = Path(regnde.__file__).parent
+ALLOWED = {
+    "tableaus": set(),
+    "steps": {"tableaus"},
+    "control": {"steps", "tableaus"},
+    "solve": {"control", "steps", "tableaus"},
+    "hosts": {"solve", "steps", "tableaus"},
+    "regularizers": {"solve", "control", "steps", "tableaus"},
+    "models": {"solve", "steps", "tableaus"},
+    "losses": set(),
+    "store": set(),
+    "tables": {"store"},
+    "plots": {"store", "tables"},
+    "experiments": {"experiments", "data", "losses", "models"},
+    "data": {"data"},
+    "train": {"experiments", "models", "solve", "store"},
+    "sweep": {"experiments", "regularizers", "store", "solve", "train"},
+    "contract": {"store"},
+    "notebooks": {"contract", "store"},
+    "cli": {"notebooks", "store", "tables"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the project's modules that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "regnde":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regnde."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("regnde.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(LIB.rglob("*.py")), ids=lambda path: str(path.relative_to(LIB)))
+def test_imports_go_one_way(path: Path) -> None:
+    module = path.relative_to(LIB).parts[0].removesuffix(".py")
+    if module == "__init__":
+        assert not imported(path)
+    else:
+        assert imported(path) <= ALLOWED[module]
+
+
+def test_every_module_has_its_arrows_stated() -> None:
+    modules = {path.relative_to(LIB).parts[0].removesuffix(".py") for path in LIB.rglob("*.py")}
+    assert modules - {"__init__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", ["store", "tables", "plots"])
+def test_results_can_be_read_without_torch(module: str) -> None:
+    code = f"import sys, regnde.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_each_file_says_in_one_line_at_its_top_what_it_is() -> None:
+    for path in sorted(LIB.rglob("*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert doc, path
+        assert doc.splitlines()[0].endswith("."), path
+
+
+def test_no_file_of_the_library_outgrows_its_idea() -> None:
+    longest = {str(path.relative_to(LIB)): len(path.read_text().splitlines()) for path in LIB.rglob("*.py")}
+    assert {name: n for name, n in longest.items() if n > 350} == {}

@@ -1,0 +1,133 @@
+"""Tables: what is averaged with what, and how the gain over the control is counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from regnde import plots, store, tables
+from regnde.store import Row
+
+ROW = Row(
+    key="0",
+    experiment="mnist_ode",
+    regularizer="none",
+    settings={},
+    seed=0,
+    profile="quick",
+    part="test",
+    budget={"rtol": 1e-5},
+    data="ten digits",
+    note="Ten digits show nothing.",
+    n_test=10,
+    metric="accuracy",
+    higher_is_better=True,
+    metrics={"accuracy": 0.9, "train_accuracy": 0.95, "loss": 0.3, "train_loss": 0.2},
+    nfe=40.0,
+    accepted=6.0,
+    rejected=0.5,
+    train_nfe=40.0,
+    seconds={"train": 10.0, "predict": 0.1},
+    history=[
+        {"step": 1, "loss": 1.0, "penalty": 0.0, "nfe": 20.0},
+        {"step": 2, "loss": 0.5, "penalty": 0.0, "nfe": 40.0},
+    ],
+)
+
+
+def row(regularizer: str, accuracy: float, nfe: float, seed: int = 0, rtol: float = 1e-5, predict: float = 0.1) -> Row:
+    return replace(
+        ROW,
+        key=f"{regularizer}{seed}{rtol}",
+        regularizer=regularizer,
+        seed=seed,
+        budget={"rtol": rtol},
+        metrics={"accuracy": accuracy, "train_accuracy": accuracy, "loss": 0.3, "train_loss": 0.2},
+        nfe=nfe,
+        seconds={"train": 10.0, "predict": predict},
+    )
+
+
+ROWS = [
+    row("local_biased", 0.93, 20.0, 0, predict=0.05),
+    row("local_biased", 0.94, 24.0, 1, predict=0.05),
+    row("none", 0.95, 40.0, 0),
+    row("none", 0.94, 40.0, 1),
+    row("no_dynamics", 0.90, 0.0),
+    row("none", 0.96, 100.0, 0, rtol=1e-7),
+]
+
+
+def test_means_deviations_and_ratios_are_those_of_the_seeds_at_one_tolerance() -> None:
+    table = tables.compare(ROWS).set_index(["tolerance", "regularizer"])
+    biased = table.loc[(1e-5, "local_biased")]
+    assert biased["seeds"] == 2
+    assert biased["nfe"] == pytest.approx(22.0)
+    assert biased["nfe_std"] == pytest.approx(math.sqrt(8.0))
+    assert biased["nfe_ratio"] == pytest.approx(22 / 40)
+    assert biased["predict_speedup"] == pytest.approx(2.0)
+    assert table.loc[(1e-7, "none")]["nfe_ratio"] == 1.0
+
+
+def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_direction_of_a_metric() -> None:
+    table = tables.compare(ROWS).set_index(["tolerance", "regularizer"])
+    assert table.loc[(1e-5, "local_biased")]["gain_kept"] == pytest.approx((0.935 - 0.90) / (0.945 - 0.90))
+    assert table.loc[(1e-5, "no_dynamics")]["gain_kept"] == pytest.approx(0.0)
+    assert table.loc[(1e-5, "none")]["gain_kept"] == pytest.approx(1.0)
+    assert math.isnan(table.loc[(1e-7, "none")]["gain_kept"])  # no control was run at this tolerance
+    assert tables.gain_kept(0.3, vanilla=0.2, control=1.2) == pytest.approx(0.9)
+    assert math.isnan(tables.gain_kept(0.3, vanilla=0.2, control=0.2))
+
+
+@pytest.mark.parametrize("field", ["experiment", "profile", "data", "part"])
+def test_rows_of_different_origin_are_never_mixed_in_one_table(field: str) -> None:
+    with pytest.raises(ValueError, match=f"several {field}s"):
+        tables.compare([*ROWS, replace(ROWS[0], **{field: "other"})])
+
+
+def test_a_table_for_readers_is_in_order_and_says_nothing_where_nothing_is_known() -> None:
+    table = tables.readable(tables.compare(ROWS), metric="accuracy")
+    at_1e5 = table[table["tolerance"] == "1e-05"]
+    assert list(at_1e5["regularizer"]) == ["vanilla", "local, biased", "control: no dynamics"]
+    control = at_1e5.iloc[-1]
+    assert control["NFE ratio"] == ""
+    assert "±" not in control["test accuracy [%]"]
+    assert at_1e5.iloc[1]["test accuracy [%]"] == "93.50 ± 0.71"
+    assert tables.markdown(table).count("\n") == len(table) + 1
+
+
+def test_the_summary_names_the_data_and_what_they_cannot_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    assert "No rows yet" in tables.summary("quick")
+    for stored in ROWS:
+        store.write(stored)
+    text = tables.summary("quick")
+    assert "ten digits" in text
+    assert "Ten digits show nothing." in text
+    assert "profile quick" in text
+
+
+def test_a_figure_is_stored_with_alt_text_and_what_it_was_drawn_from_and_is_byte_stable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    plots.style()
+    contents = []
+    for _ in range(2):
+        fig, (left, right) = plt.subplots(1, 2)
+        plots.nfe_against_metric(ROWS, ax=left)
+        plots.history(ROWS, "nfe", ax=right)
+        path = plots.save(fig, "test", alt="Axes and finding.", caption="A caption.", profile="quick", rows=ROWS)
+        contents.append([path.with_suffix(f".{ending}").read_bytes() for ending in ("png", "svg", "json")])
+        plt.close(fig)
+    assert contents[0] == contents[1]
+    assert b"Axes and finding." in contents[0][0]
+    assert b"ten digits" in contents[0][2]
+
+
+def test_figures_of_the_smoke_profile_never_touch_the_committed_ones() -> None:
+    assert plots.figures_folder("smoke") != plots.figures_folder("quick") == store.ROOT / "figures"

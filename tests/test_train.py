@@ -1,0 +1,220 @@
+"""Training runs: functions of their arguments, rows that survive, sweeps that train only what is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from regnde import experiments, regularizers, store, sweep, train
+from regnde.models import ODEClassifier, TimeMLP, hold_still
+from regnde.solve import solve_ode
+from regnde.store import Row
+from regnde.sweep import Run, plan
+
+TIMES = ("seconds",)
+
+
+@pytest.fixture(autouse=True)
+def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows of these tests go to a folder of their own."""
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    return tmp_path
+
+
+def without_clock(row: Row) -> Row:
+    return replace(row, seconds={})
+
+
+@pytest.mark.parametrize("experiment", experiments.names())
+@pytest.mark.parametrize("name", regularizers.REGULARIZERS)
+def test_the_same_arguments_give_the_same_row(experiment: str, name: str) -> None:
+    first = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
+    torch.manual_seed(123)  # the global generator is nobody's source of randomness
+    again = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
+    assert without_clock(first) == without_clock(again)
+    assert first.nfe > 0
+    assert math.isfinite(first.metrics["loss"])
+
+
+def test_another_seed_is_another_run() -> None:
+    experiment = experiments.get("mnist_ode")
+    rows = [train.run(experiment, regularizers.make("none"), seed, "smoke") for seed in (0, 1)]
+    assert rows[0].metrics["loss"] != rows[1].metrics["loss"]
+    assert rows[0].key != rows[1].key
+
+
+def test_the_regularizer_draws_from_its_own_generator_so_that_batches_stay_the_same() -> None:
+    """A penalty of weight almost zero trains the very model that no penalty trains, whatever it draws."""
+    experiment = experiments.get("mnist_ode")
+    vanilla = train.run(experiment, regularizers.make("none"), 0, "smoke")
+    tiny = train.run(experiment, regularizers.make("local_unbiased", weight=1e-30), 0, "smoke")
+    assert tiny.metrics == vanilla.metrics
+
+
+def test_the_control_never_evaluates_the_dynamics_and_is_the_linear_classifier() -> None:
+    trained = train.train(experiments.get("mnist_ode"), None, 0, "smoke")
+    assert trained.row.regularizer == train.CONTROL
+    assert trained.row.nfe == trained.row.train_nfe == trained.row.accepted == 0
+    model, x = trained.model, torch.rand(3, 28, 28)
+    assert isinstance(model, ODEClassifier)
+    assert torch.equal(model(x, hold_still)[0], model.head(x.flatten(1)))
+
+
+def test_time_layers_are_linear_layers_with_the_time_appended() -> None:
+    field, y, t = TimeMLP((5, 7, 5), output_tanh=True), torch.randn(4, 5), torch.tensor(0.3)
+    one = torch.full((4, 1), 0.3)
+    hidden = torch.tanh(field.layers[0].linear(torch.cat([y, one], dim=1)))  # type: ignore[union-attr, operator]
+    by_hand = torch.tanh(field.layers[1].linear(torch.cat([hidden, one], dim=1)))  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(field(t, y), by_hand)
+
+
+def test_the_measured_nfe_is_the_mean_over_test_batches() -> None:
+    trained = train.train(experiments.get("mnist_ode"), regularizers.make("none"), 0, "smoke")
+    batches, budget = trained.problem.test_batches("test"), experiments.get("mnist_ode").budget("smoke")
+    nfe = [
+        solve_ode(trained.model.dynamics, x.flatten(1), torch.tensor([0.0, 1.0]), rtol=budget.rtol, atol=budget.atol)
+        for x, _ in batches
+    ]
+    sizes = [len(x) for x, _ in batches]
+    mean = sum(n * s.trace.nfe for n, s in zip(sizes, nfe, strict=True)) / sum(sizes)
+    assert trained.row.nfe == pytest.approx(mean)
+    assert trained.row.n_test == sum(sizes)
+
+
+def test_validation_data_are_training_data_and_never_test_data() -> None:
+    experiment = experiments.get("mnist_ode")
+    budget = experiment.budget("smoke", data={"source": "embedded"})
+    test, validation = (experiment.problem(budget, part) for part in ("test", "validation"))
+    images = {part: {x.numpy().tobytes() for x in batch[0]} for part, batch in _first_images(test, validation)}
+    assert not images["test"] & images["validation"]
+    assert validation.n_train < test.n_train
+
+
+def _first_images(test: experiments.Problem, validation: experiments.Problem) -> list:  # type: ignore[type-arg]
+    together = [
+        (part, (torch.cat([x for x, _ in problem.test_batches(part)]),))
+        for part, problem in (("test", test), ("validation", validation))
+    ]
+    return together
+
+
+def test_the_paper_profile_holds_the_published_settings() -> None:
+    budget = experiments.get("mnist_ode").budget("paper")
+    assert (budget.steps, budget.batch, budget.optimizer, budget.lr, budget.schedule) == (
+        7500,
+        512,
+        "Adam",
+        1e-3,
+        "constant",
+    )
+    assert (budget.method, budget.rtol, budget.atol) == ("tsit5", 1.4e-8, 1.4e-8)
+    for name in ("local_unbiased", "local_biased"):
+        regularizer = Run("mnist_ode", name, 0, "paper").make_regularizer()
+        assert regularizer is not None
+        assert [regularizer.weight(p) for p in (0.0, 1.0)] == pytest.approx([2.5, 1.0])
+        assert regularizer.settings["step"] == "initial"
+        assert regularizer.settings["times_dt"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "huge"}, "no profile 'huge'"),
+        ({"part": "train"}, "unknown part 'train'"),
+        ({"rtoll": 1e-3}, "rtoll"),
+        ({"steps": 0}, "steps"),
+        ({"method": "rk4"}, "method"),
+    ],
+)
+def test_wrong_profiles_parts_and_overrides_are_refused(arguments: dict[str, object], message: str) -> None:
+    arguments = {"profile": "smoke", **arguments}
+    with pytest.raises((ValueError, ValidationError), match=message):
+        train.run(experiments.get("spiral_ode"), None, 0, arguments.pop("profile"), **arguments)  # type: ignore[arg-type]
+
+
+def test_an_unknown_experiment_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"unknown experiment 'mnist'.*mnist_ode"):
+        experiments.get("mnist")
+
+
+def test_a_row_comes_back_from_disk_as_it_was() -> None:
+    row = train.run(experiments.get("spiral_ode"), None, 0, "smoke")
+    assert store.read(store.write(row)) == row
+    assert store.rows("smoke") == [row]
+    assert store.find("smoke", "spiral_ode", row.key) == row
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder" / "file.json"
+    store.write_atomically(path, b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"key": "abc"}', b"[1, 2", b'"text"'])
+def test_a_broken_row_is_named_and_not_read(content: bytes) -> None:
+    path = store.results_folder("smoke") / "spiral_ode" / "none-seed0-0123.json"
+    store.write_atomically(path, content)
+    with pytest.raises(ValueError, match=r"none-seed0-0123.json is not a readable row.*delete it"):
+        store.rows("smoke")
+
+
+def test_the_key_knows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [
+        Run("spiral_ode", "local_biased", 0, "smoke"),
+        Run("spiral_ode", "local_unbiased", 0, "smoke"),
+        Run("spiral_ode", "local_biased", 1, "smoke"),
+        Run("spiral_ode", "local_biased", 0, "quick"),
+        Run("spiral_ode", "local_biased", 0, "smoke", part="validation"),
+        Run("spiral_ode", "local_biased", 0, "smoke", settings={"weight": 0.5}),
+        Run("spiral_ode", "local_biased", 0, "smoke", settings={"step": "initial"}),
+        Run("spiral_ode", "local_biased", 0, "smoke", overrides={"rtol": 1e-3}),
+        Run("spiral_ode", "local_biased", 0, "smoke", overrides={"data": {"n_times": 20, "t1": 1.5}}),
+        Run("spiral_ode", train.CONTROL, 0, "smoke"),
+    ]
+    assert len({run.key() for run in runs}) == len(runs)
+    assert runs[0].key() == Run("spiral_ode", "local_biased", 0, "smoke").key()
+
+
+def test_a_sweep_trains_only_what_is_missing_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    make = Run.make
+    monkeypatch.setattr(Run, "make", lambda run: (trained.append(run.regularizer), make(run))[1])
+    first = sweep.sweep(plan("spiral_ode", ["none", "local_biased"], "smoke"), jobs=1)
+    more = sweep.sweep(plan("spiral_ode", ["local_biased", train.CONTROL, "none"], "smoke"), jobs=1)
+    assert trained == ["none", "local_biased", train.CONTROL]
+    assert [row.regularizer for row in more] == ["local_biased", train.CONTROL, "none"]
+    assert more[2] == first[0]
+
+
+def test_worker_processes_make_the_same_rows_as_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGNDE_HOME", str(tmp_path / "workers"))
+    monkeypatch.setattr(sweep, "SHORT", 0)
+    runs = plan("spiral_ode", ["none", "local_biased"], "smoke")
+    in_workers = sweep.sweep(runs, jobs=2)
+    here = [run.make() for run in runs]
+    assert [without_clock(row) for row in in_workers] == [without_clock(row) for row in here]
+    stored = sorted((tmp_path / "workers").rglob("*seed0*.json"))
+    assert [json.loads(path.read_text())["regularizer"] for path in stored] == ["local_biased", "none"]
+
+
+def test_a_plan_is_every_regularizer_times_tolerance_times_seed() -> None:
+    runs = plan("mnist_ode", ["none", "steer"], "quick", tolerances=[1e-5, 1e-7], seeds=[0, 2, 9])
+    assert len(runs) == 8
+    assert {(run.seed, run.overrides["rtol"], run.overrides["atol"]) for run in runs} == {
+        (seed, tolerance, tolerance) for seed in (0, 2) for tolerance in (1e-5, 1e-7)
+    }
