@@ -5,6 +5,8 @@ PROFILE ?= quick
 ONLY    ?=
 JOBS    ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 ARGS    ?=
+FORCE   ?=
+WAIT    ?=
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -12,18 +14,24 @@ PY := .venv/bin/python
 STAMP := .venv/.stamp-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lint lab bench clean distclean
+.PHONY: help env doctor reproduce test lint lab bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
+	@echo "  FORCE=1 (execute what could be kept, too)   WAIT=1 (while another run holds the clone)"
 	@echo "  PYTHON=python3.12 (to make .venv)   ARGS=\"--parameter NAME=VALUE\" (for the notebooks)"
 
 env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is missing or old)
 
+# Without an environment, too: then by the Python that would make it.
+doctor:  ## say whether this machine is ready, and what to do
+	@python=$(PY); $$python -c '' 2>/dev/null || python=$(PYTHON); PYTHONPATH=lib $$python -m regnde.doctor
+
 reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
-	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" $(ARGS)
+	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
+		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(ARGS)
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them
 	$(PY) -m pytest
@@ -47,16 +55,22 @@ clean:  ## remove build/ and caches (not .venv, not data/)
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv too
-	rm -rf .venv lib/*.egg-info
+	rm -rf .venv .venv.lock lib/*.egg-info
 
-# An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last.
+# An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last. Of two at once
+# the second waits: the shell's file 9 carries the lock, which the system takes back however the shell ends.
+LOCK = 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX $(1))'
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }
-	@rm -f .venv/.stamp*
-	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@echo "installing requirements.lock into .venv: once, some minutes"
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@set -e; exec 9> .venv.lock; $(PYTHON) -c $(call LOCK,| fcntl.LOCK_NB) 2>/dev/null || { \
+		echo "make: another make is installing into .venv; waiting until it has ended"; $(PYTHON) -c $(call LOCK); }; \
+	if test -e $@; then exit 0; fi; \
+	rm -f .venv/.stamp*; \
+	$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv; \
+	echo "installing requirements.lock into .venv: once, some minutes"; \
+	set -x; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@

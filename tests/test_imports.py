@@ -16,9 +16,10 @@ ALLOWED = {
     "tableaus": set(),
     "steps": {"tableaus"},
     "control": {"steps", "tableaus"},
-    "solve": {"control", "steps", "tableaus"},
-    "hosts": {"solve", "steps", "tableaus"},
-    "regularizers": {"solve", "control", "steps", "tableaus"},
+    "checks": {"steps"},
+    "solve": {"checks", "control", "steps", "tableaus"},
+    "hosts": {"checks", "solve", "steps", "tableaus"},
+    "regularizers": {"checks", "solve", "control", "steps", "tableaus"},
     "models": {"solve", "steps", "tableaus"},
     "losses": set(),
     "store": set(),
@@ -26,11 +27,17 @@ ALLOWED = {
     "plots": {"store", "tables"},
     "experiments": {"experiments", "data", "losses", "models"},
     "data": {"data"},
-    "train": {"experiments", "models", "solve", "store"},
-    "sweep": {"experiments", "regularizers", "store", "solve", "train"},
+    "checkpoint": {"store"},
+    "train": {"checkpoint", "experiments", "models", "provenance", "solve", "store"},
+    "runs": {"experiments", "regularizers", "store", "solve", "train"},
+    "sweep": {"runs", "store"},
+    "provenance": {"store"},
+    "doctor": {"data", "provenance", "store"},
+    "alone": set(),
+    "stamps": {"data", "provenance", "store"},
     "contract": {"store"},
-    "notebooks": {"contract", "store"},
-    "cli": {"notebooks", "store", "tables"},
+    "notebooks": {"alone", "contract", "provenance", "stamps", "store"},
+    "cli": {"doctor", "notebooks", "provenance", "stamps", "store", "tables"},
 }
 
 
@@ -61,7 +68,7 @@ def test_every_module_has_its_arrows_stated() -> None:
     assert modules - {"__init__"} == set(ALLOWED)
 
 
-@pytest.mark.parametrize("module", ["store", "tables", "plots"])
+@pytest.mark.parametrize("module", ["store", "tables", "plots", "provenance", "stamps", "doctor", "cli"])
 def test_results_can_be_read_without_torch(module: str) -> None:
     code = f"import sys, regnde.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,11 +1,14 @@
-"""The rules of source notebooks, the strict runner, and every notebook in the smoke profile."""
+"""The rules of source notebooks, the strict runner, what it keeps, and every notebook in the smoke profile."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +18,10 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from regnde import cli, notebooks, store
+from regnde import cli, notebooks, provenance, stamps, store
 
 ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = Path("data", "reference", "provenance.schema.json")
 SOURCES = notebooks.source_notebooks(ROOT / "notebooks")
 
 HEAD = """# A title
@@ -50,26 +54,26 @@ def write(path: Path, *cells: str, head: str = HEAD, parameters: str = PARAMETER
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A root folder with one good notebook."""
+    """A root folder with one good notebook, and the schema of provenance."""
     write(tmp_path / "notebooks" / "01_good.ipynb")
+    add_schema(tmp_path)
     return tmp_path
 
 
+def add_schema(root: Path) -> None:
+    (root / SCHEMA).parent.mkdir(parents=True)
+    shutil.copy(ROOT / SCHEMA, root / SCHEMA)
+
+
+def command(*arguments: str) -> list[str]:
+    """`python -m regnde.cli reproduce` in the smoke profile unless told otherwise, one notebook at a time."""
+    return [sys.executable, "-m", "regnde.cli", "reproduce", "--profile", "smoke", "--jobs", "1", *arguments]
+
+
 def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m regnde.cli reproduce` on another root folder, in the smoke profile unless told otherwise."""
-    command = [
-        sys.executable,
-        "-m",
-        "regnde.cli",
-        "reproduce",
-        "--profile",
-        "smoke",
-        "--jobs",
-        "1",
-        *arguments,
-    ]
+    """`python -m regnde.cli reproduce` on another root folder."""
     environment = os.environ | {"REGNDE_HOME": str(bundle)}
-    return subprocess.run(command, env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*arguments), env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
 
 
 # The contract of source notebooks
@@ -218,7 +222,7 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
     assert outcome.failure is None
     assert [line.split()[:2] for line in said] == [["start", "01_good"], ["done", "01_good"]]
     copy = bundle / str(outcome.copy)
-    assert [path.name for path in copy.parent.iterdir()] == ["01_good.ipynb"]
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["01_good.ipynb", "01_good.provenance.json"]
     assert nbformat.read(copy, as_version=4).cells[-1].outputs[0].text == "smoke 42 1 True\n"
     assert str(bundle) not in copy.read_text()
     recorded = json.loads(copy.read_text())["metadata"]["papermill"]
@@ -235,7 +239,7 @@ def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(b
     assert "\x1b" not in ended.stderr
     assert "1 of 2 finished" in ended.stdout
     made = sorted(path.name for path in (bundle / "build" / "smoke" / "notebooks").iterdir())
-    assert made == ["00_bad.failed.ipynb", "01_good.ipynb"]
+    assert made == ["00_bad.failed.ipynb", "01_good.ipynb", "01_good.provenance.json"]
     assert "never\\n" not in (bundle / "build" / "smoke" / "notebooks" / "00_bad.failed.ipynb").read_text()
 
 
@@ -267,6 +271,8 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
         notebooks.Outcome("01_good", good, 1.0),
     ]
     tables = types.SimpleNamespace(summary=lambda profile: f"# Results, {profile}")
+    add_schema(tmp_path)
+    monkeypatch.setattr(store, "rows", lambda profile: [])
     for module in (store, cli):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("regnde.tables", tables, raising=False)
@@ -289,10 +295,204 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
     assert capfd.readouterr().err == ""
 
 
+# What is kept, and what is executed again
+
+
+FIGURE = """from regnde import store
+path = store.ROOT / "figures" / f"{profile}.png"
+store.write_atomically(path, b"picture")
+store.note_artefact(path)"""
+ROW = """from regnde.store import Row, write
+none = dict.fromkeys(("nfe", "accepted", "rejected", "train_nfe"), 1.0)
+none |= dict.fromkeys(("key", "experiment", "regularizer", "part", "note", "metric"), "x")
+none |= {"settings": {}, "budget": {}, "metrics": {}, "seconds": {}, "n_test": 1, "higher_is_better": True}
+row = Row(seed=seeds, profile=profile, data="Some data", **none)
+print(write(row).name)"""
+
+
+def everything(bundle: Path) -> dict[str, bytes]:
+    """All files that runs leave, but for the lock."""
+    paths = [path for name in ("build", "data", "figures") for path in (bundle / name).rglob("*")]
+    return {str(path): path.read_bytes() for path in paths if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.fixture
+def two(bundle: Path) -> Path:
+    """A bundle whose notebook 01 makes a figure and whose notebook 02 makes a row; both were executed."""
+    write(bundle / "notebooks" / "01_good.ipynb", FIGURE, READS)
+    write(bundle / "notebooks" / "02_row.ipynb", ROW, READS)
+    (bundle / "requirements.lock").write_text("a==1\n")
+    assert executed(bundle) == {"01_good", "02_row"}
+    return bundle
+
+
+def executed(bundle: Path, **options: Any) -> set[str]:
+    """Run the notebooks and return the names of those that were executed, not kept; none may fail."""
+    said: list[str] = []
+    outcomes = notebooks.run("smoke", jobs=2, root=bundle, say=said.append, **options)
+    assert not [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
+    names = {outcome.name for outcome in outcomes if not outcome.kept}
+    assert {line.split()[1] for line in said if line.startswith("start")} == names
+    kept = {outcome.name for outcome in outcomes if outcome.kept}
+    assert {line.split()[1] for line in said if line.startswith("kept")} == kept
+    return names
+
+
+def test_a_notebook_is_executed_again_only_if_something_of_it_changed(two: Path) -> None:
+    """One change after the other; each makes exactly the affected notebooks run, and their files whole again."""
+    first = everything(two)
+    assert executed(two) == set()
+    assert everything(two) == first
+
+    source = two / "notebooks" / "01_good.ipynb"
+    source.write_text(source.read_text().replace("One thing.", "Another thing."))  # prose
+    assert executed(two) == {"01_good"}
+    assert "Another thing." in (two / "build" / "smoke" / "notebooks" / "01_good.ipynb").read_text()
+
+    (two / "figures" / "smoke.png").unlink()
+    assert executed(two) == {"01_good"}
+    (two / "figures" / "smoke.png").write_bytes(b"edited")
+    assert executed(two) == {"01_good"}
+    assert (two / "figures" / "smoke.png").read_bytes() == b"picture"
+
+    [row] = (two / "data" / "results").rglob("*.json")
+    row.unlink()
+    assert executed(two) == {"02_row"}
+    assert row.exists()
+
+    (two / "build" / "smoke" / "notebooks" / "02_row.ipynb").unlink()
+    assert executed(two) == {"02_row"}
+    assert executed(two, parameters={"seeds": 4}, only="02") == {"02_row"}
+    assert executed(two, parameters={"seeds": 4}, only="02") == set()
+    assert executed(two, only="02", force=True) == {"02_row"}
+
+    (two / "requirements.lock").write_text("# a comment\na==1\n")
+    assert executed(two) == set()
+    (two / "requirements.lock").write_text("a==2\n")
+    assert executed(two) == {"01_good", "02_row"}
+    assert executed(two) == set()
+
+
+def test_changed_code_and_changed_data_files_make_every_notebook_run_again(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [two / "build" / "smoke" / "notebooks" / f"{name}.ipynb" for name in ("01_good", "02_row")]
+
+    def good() -> list[bool]:
+        given = {"profile": "smoke"}
+        sources = [two / "notebooks" / copy.name for copy in copies]
+        pairs = zip(copies, sources, strict=True)
+        return [stamps.holds(copy, stamps.inputs(source, given, two), two) for copy, source in pairs]
+
+    assert good() == [True, True]
+    with monkeypatch.context() as changed:
+        changed.setattr(provenance, "library_hash", lambda: "other")
+        assert good() == [False, False]
+    with monkeypatch.context() as changed:
+        changed.setattr(stamps, "data_found", lambda: {"mnist": {"t10k-labels-idx1-ubyte.gz": "other"}})
+        assert good() == [False, False]
+    stamp = copies[0].with_suffix(".provenance.json")
+    stamp.write_text(stamp.read_text()[:100])  # as a full disk might leave it
+    assert good() == [False, True]
+    shutil.copy(copies[1].with_suffix(".provenance.json"), stamp)  # of another copy
+    assert good() == [False, True]
+
+
+def test_provenance_lies_beside_a_copy_and_in_it_and_tells_of_its_rows(two: Path) -> None:
+    copy = two / "build" / "smoke" / "notebooks" / "02_row.ipynb"
+    record = json.loads(copy.with_suffix(".provenance.json").read_text())
+    provenance.check(record)
+    assert json.loads(copy.read_text())["metadata"]["regnde"] == record
+    assert (record["profile"], record["data"], record["seeds"]) == ("smoke", ["Some data"], [3])
+    assert record["seconds"] > 0
+    assert (record["commit"], record["lock"]) == ("unknown", provenance.lock_hash(two))
+    assert list(record["more"]["stamp"]["files"]) == ["data/results/smoke/x/x-seed3-x.json"]
+    assert str(two) not in json.dumps(record)
+
+
+def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_provenance_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_schema(tmp_path)
+    text = ["# one"]
+    tables = types.SimpleNamespace(summary=lambda profile: text[0])
+    monkeypatch.setattr("regnde.tables", tables, raising=False)
+    monkeypatch.setitem(sys.modules, "regnde.tables", tables)
+    for module in (store, cli):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "run", lambda profile, **options: [])
+    assert cli.main(["reproduce"]) == 0
+    first = everything(tmp_path)
+    record = json.loads((tmp_path / "build" / "quick" / "summary.provenance.json").read_text())
+    provenance.check(record)
+    time.sleep(1.1)  # the time in a new record would differ
+    assert cli.main(["reproduce"]) == 0
+    assert everything(tmp_path) == first
+    text[0] = "# two"
+    assert cli.main(["reproduce"]) == 0
+    changed = {Path(name).name for name, content in everything(tmp_path).items() if first[name] != content}
+    assert changed == {"summary.md", "summary.provenance.json"}
+
+
+def test_a_copy_that_cannot_be_written_is_a_failure_of_its_notebook_alone(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, f"{path} could not be written: No space left on device")
+
+    monkeypatch.setattr(notebooks, "write_atomically", full)
+    [outcome] = notebooks.run("smoke", jobs=1, root=bundle, say=lambda line: None)
+    assert "01_good, outside its cells: OSError" in notebooks.explain(outcome)
+    assert "No space left" in notebooks.explain(outcome)
+
+
+# Two at once
+
+
+WAITS = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.05)"
+
+
+def start(bundle: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"REGNDE_HOME": str(bundle)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command(*arguments), env=environment, cwd=bundle, **pipes)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    assert any(words in line for line in process.stdout), words
+
+
+def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody(bundle: Path) -> None:
+    write(bundle / "notebooks" / "02_slow.ipynb", READS, WAITS)
+    first = start(bundle)
+    read_until(first, "start  02_slow")
+    refused = regnde(bundle, "--profile", "quick")
+    assert refused.returncode == 2
+    [line] = refused.stderr.splitlines()
+    assert f"process {first.pid} executes notebooks in this clone" in line
+    assert "--wait" in line
+    assert not (bundle / "build" / "quick").exists()
+
+    waiting = start(bundle, "--wait")
+    read_until(waiting, f"waiting: process {first.pid}")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    read_until(waiting, "kept   01_good")
+    (bundle / "go").touch()
+    said, failed = waiting.communicate(timeout=300)
+    assert waiting.returncode == 0, failed
+    assert "2 of 2 finished (1 kept)" in said
+
+    again = regnde(bundle)
+    assert again.returncode == 0
+    assert "2 of 2 finished (2 kept)" in again.stdout
+
+
 @pytest.mark.notebooks
 def test_every_notebook_runs_in_the_smoke_profile() -> None:
     if not SOURCES:
         pytest.skip("there are no notebooks in notebooks/ yet")
-    outcomes = notebooks.run("smoke", jobs=2)
+    outcomes = notebooks.run("smoke", jobs=2, force=True, wait=True)
     failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
     assert not failures, "\n\n".join(failures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import replace
@@ -12,24 +11,23 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from regnde import experiments, regularizers, store, sweep, train
+from regnde import experiments, regularizers, store, train
 from regnde.models import ODEClassifier, TimeMLP, hold_still
+from regnde.runs import Run
 from regnde.solve import solve_ode
 from regnde.store import Row
-from regnde.sweep import Run, plan
-
-TIMES = ("seconds",)
 
 
 @pytest.fixture(autouse=True)
 def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Rows of these tests go to a folder of their own."""
+    """Rows of these tests go to a folder of their own; the lock is the project's."""
+    (tmp_path / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
     monkeypatch.setattr(store, "ROOT", tmp_path)
     return tmp_path
 
 
 def without_clock(row: Row) -> Row:
-    return replace(row, seconds={})
+    return replace(row, seconds={}, provenance={})
 
 
 @pytest.mark.parametrize("experiment", experiments.names())
@@ -188,33 +186,3 @@ def test_the_key_knows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert len({run.key() for run in runs}) == len(runs)
     assert runs[0].key() == Run("spiral_ode", "local_biased", 0, "smoke").key()
-
-
-def test_a_sweep_trains_only_what_is_missing_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[str] = []
-    make = Run.make
-    monkeypatch.setattr(Run, "make", lambda run: (trained.append(run.regularizer), make(run))[1])
-    first = sweep.sweep(plan("spiral_ode", ["none", "local_biased"], "smoke"), jobs=1)
-    more = sweep.sweep(plan("spiral_ode", ["local_biased", train.CONTROL, "none"], "smoke"), jobs=1)
-    assert trained == ["none", "local_biased", train.CONTROL]
-    assert [row.regularizer for row in more] == ["local_biased", train.CONTROL, "none"]
-    assert more[2] == first[0]
-
-
-def test_worker_processes_make_the_same_rows_as_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGNDE_HOME", str(tmp_path / "workers"))
-    monkeypatch.setattr(sweep, "SHORT", 0)
-    runs = plan("spiral_ode", ["none", "local_biased"], "smoke")
-    in_workers = sweep.sweep(runs, jobs=2)
-    here = [run.make() for run in runs]
-    assert [without_clock(row) for row in in_workers] == [without_clock(row) for row in here]
-    stored = sorted((tmp_path / "workers").rglob("*seed0*.json"))
-    assert [json.loads(path.read_text())["regularizer"] for path in stored] == ["local_biased", "none"]
-
-
-def test_a_plan_is_every_regularizer_times_tolerance_times_seed() -> None:
-    runs = plan("mnist_ode", ["none", "steer"], "quick", tolerances=[1e-5, 1e-7], seeds=[0, 2, 9])
-    assert len(runs) == 8
-    assert {(run.seed, run.overrides["rtol"], run.overrides["atol"]) for run in runs} == {
-        (seed, tolerance, tolerance) for seed in (0, 2) for tolerance in (1e-5, 1e-7)
-    }

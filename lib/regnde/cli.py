@@ -1,4 +1,4 @@
-"""The command line that the Makefile calls: `python -m regnde.cli reproduce`."""
+"""The command line that the Makefile calls: `python -m regnde.cli reproduce`, or `doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from regnde import notebooks
+from regnde import doctor, notebooks, provenance, stamps, store
 from regnde.store import ROOT, results_folder, write_atomically
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by `arguments` (default: those of the process) and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return reproduce(options)
+        return {"reproduce": reproduce, "doctor": lambda options: doctor.main()}[options.command](options)
     except KeyboardInterrupt:
         print("regnde: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
@@ -36,10 +36,15 @@ def reproduce(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             parameters=dict(_assignment(text) for text in options.parameter),
             timeout=options.timeout,
+            force=options.force,
+            wait=options.wait,
         )
     except ValueError as error:  # found before anything ran
         print(f"regnde: {error}", file=sys.stderr)
         return BAD_USAGE
+    except OSError as error:
+        print(f"regnde: {error}; `make doctor` says more", file=sys.stderr)
+        return FAILED
 
     failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
     try:
@@ -53,21 +58,30 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def _write_summary(profile: str) -> None:
+    """Print the summary, and store it with what made it; the files of an equal one are left as they are."""
     from regnde import tables
 
-    summary = tables.summary(profile)
-    write_atomically(ROOT / "build" / profile / "summary.md", (summary.rstrip() + "\n").encode())
-    print(f"\n{summary.rstrip()}\n")
+    text = tables.summary(profile).rstrip() + "\n"
+    path = ROOT / "build" / profile / "summary.md"
+    is_there = path.exists() and path.with_suffix(".provenance.json").exists()
+    if not is_there or path.read_text(encoding="utf-8") != text:
+        rows = store.rows(profile)
+        record = provenance.record(profile, **stamps.behind(rows), rows=sorted(row.key for row in rows))
+        path.with_suffix(".provenance.json").unlink(missing_ok=True)
+        write_atomically(path, text.encode())
+        provenance.beside(path, record)
+    print(f"\n{text}")
 
 
 def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> str:
     """Say what a run that began at `start` (seconds since the epoch) left, and where."""
     finished = sum(outcome.failure is None for outcome in outcomes)
+    kept = sum(outcome.kept for outcome in outcomes)
     build, results = ROOT / "build" / profile, results_folder(profile)
     figures = [path for kind in ("png", "svg", "pdf") for path in (ROOT / "figures").rglob(f"*.{kind}")]
     lines = [
         f"profile {profile}, {time.time() - start:.0f} s:",
-        f"  notebooks  {finished} of {len(outcomes)} finished, in {_shown(build / 'notebooks')}",
+        f"  notebooks  {finished} of {len(outcomes)} finished{f' ({kept} kept)' if kept else ''}, in {_shown(build / 'notebooks')}",
         f"  figures    {_count(figures, start)}, in {_shown(ROOT / 'figures')}",
         f"  rows       {_count(results.rglob('*.json'), start)}, in {_shown(results)}",
     ]
@@ -103,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     command.add_argument("--only", default="", help="numbers of the notebooks to run: 05 or 05,06 (default: all)")
     command.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core)")
+    command.add_argument("--force", action="store_true", help="execute the notebooks that could be kept, too")
+    command.add_argument("--wait", action="store_true", help="wait while another process reproduces in this clone")
     command.add_argument("--timeout", type=float, help="seconds for one cell (default: by profile)")
     command.add_argument(
         "--parameter",
@@ -111,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="for every notebook run; repeatable",
     )
+    commands.add_parser("doctor", help="say whether this machine is ready, and what to do")
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,18 @@ def accepted_parameters(path: str | Path) -> dict[str, bool]:
         return _assignments(cells[0][1].source)
     except SyntaxError as error:
         raise ParameterError(f"{path.stem}: its `parameters` cell does not parse: {error.msg}") from error
+
+
+def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
+    """Raise ParameterError if `given` names what the notebook does not accept or lacks what it needs."""
+    name = Path(path).stem
+    accepted = accepted_parameters(path)
+    accepts = f"it accepts: {', '.join(accepted) or 'none'}"
+    if unknown := [parameter for parameter in given if parameter not in accepted]:
+        raise ParameterError(f"{name}: unknown parameter {', '.join(map(repr, unknown))}; {accepts}")
+    without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
+    if missing := [parameter for parameter in without_default if parameter not in given]:
+        raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")
 
 
 def contract(path: str | Path) -> list[str]:

@@ -10,7 +10,8 @@ import torch
 import torchdiffeq
 from torch import Tensor, nn
 
-from regnde.solve import Counted, Solution, SolverError, Trace, check_problem, check_sampled, choose
+from regnde.checks import Counted, SolverError, check_problem, check_sampled, choose
+from regnde.solve import Solution, Trace
 from regnde.steps import Field
 from regnde.tableaus import BOSH3, DOPRI5, TSIT5
 

@@ -1,4 +1,4 @@
-"""Strict papermill runner: parameters checked before, notebooks side by side, a failing cell named."""
+"""Strict papermill runner: parameters checked before, finished notebooks kept, a failing cell named."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from typing import Any
 
 import nbformat
 
-from regnde.contract import ParameterError, accepted_parameters, contract
+from regnde import provenance, stamps
+from regnde.alone import Busy, alone
+from regnde.contract import ParameterError, accepted_parameters, check_parameters, contract
 from regnde.store import PROFILES, ROOT, write_atomically
 
 __all__ = [
     "PROFILES",
+    "Busy",
     "Failure",
     "Outcome",
     "ParameterError",
@@ -46,7 +49,7 @@ class Failure:
 
     error: str  # type of the error, as Python names it
     message: str  # without terminal colours
-    cell: int | None = None  # counted from 1 over all cells of the source notebook; None: before the first
+    cell: int | None = None  # counted from 1 over all cells of the source notebook; None: in none of them
     source: str = ""  # of that cell
 
 
@@ -58,6 +61,7 @@ class Outcome:
     copy: Path | None  # the executed copy, relative to the root; after a failure: up to the failing cell
     seconds: float
     failure: Failure | None = None
+    kept: bool = False  # the copy of an earlier run is still good: nothing was executed
 
 
 def source_notebooks(folder: str | Path, only: str | None = None) -> list[Path]:
@@ -74,18 +78,6 @@ def source_notebooks(folder: str | Path, only: str | None = None) -> list[Path]:
     return [path for path in found if not wanted or path.name[:2] in wanted]
 
 
-def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
-    """Raise ParameterError if `given` names what the notebook does not accept or lacks what it needs."""
-    name = Path(path).stem
-    accepted = accepted_parameters(path)
-    accepts = f"it accepts: {', '.join(accepted) or 'none'}"
-    if unknown := [parameter for parameter in given if parameter not in accepted]:
-        raise ParameterError(f"{name}: unknown parameter {', '.join(map(repr, unknown))}; {accepts}")
-    without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
-    if missing := [parameter for parameter in without_default if parameter not in given]:
-        raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")
-
-
 def run(
     profile: str,
     *,
@@ -94,14 +86,29 @@ def run(
     parameters: Mapping[str, object] | None = None,
     root: str | Path = ROOT,
     timeout: float | None = None,
+    force: bool = False,
+    wait: bool = False,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> list[Outcome]:
     """Execute the notebooks of `root`/notebooks into `root`/build/`profile`/notebooks, `jobs` at a time.
 
-    `timeout` is in seconds for each cell (default: by profile). `jobs` (default: all cores) also reaches the
-    kernels, as REGNDE_JOBS. A failing cell ends only its own notebook; the outcome tells of it. Raises
-    ValueError, before anything runs, for an unknown profile or number and for parameters that a notebook does
-    not accept.
+    A notebook whose copy is still good (see `stamps`) is kept. A failing cell ends only its own notebook; the
+    outcome tells of it.
+
+    Args:
+        profile: 'smoke', 'quick' or 'paper'.
+        only: numbers of notebooks, "05" or "05,06"; None: all.
+        jobs: notebooks at a time, all cores by default; also reaches the kernels, as REGNDE_JOBS.
+        parameters: for every notebook, beside the profile.
+        root: the bundle's folder.
+        timeout: seconds for each cell; None: by profile.
+        force: execute what could be kept, too.
+        wait: while another process executes notebooks here, wait for its end.
+        say: prints a line of progress.
+
+    Raises:
+        ValueError: before anything runs, for an unknown profile or number and for parameters that a notebook does
+            not accept; Busy, which is one, if another process executes notebooks here.
     """
     if profile not in PROFILES:
         raise ParameterError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
@@ -117,13 +124,19 @@ def run(
     given = {"profile": profile, **(parameters or {})}
     for source in sources:
         check_parameters(source, given)
+    stamps.data_found()  # refuses a REGNDE_DATA that is no folder
 
     limit = CELL_SECONDS[profile] if timeout is None else timeout
-    (root / "build" / profile / "notebooks").mkdir(parents=True, exist_ok=True)
+    order = {"parameters": given, "timeout": limit, "jobs": jobs, "force": force}
+    with alone(root, wait=wait, say=say):
+        (root / "build" / profile / "notebooks").mkdir(parents=True, exist_ok=True)
+        return _run_all(sources, order, root, say)
+
+
+def _run_all(sources: list[Path], order: Mapping[str, Any], root: Path, say: Callable[[str], None]) -> list[Outcome]:
     workers: set[subprocess.Popen[str]] = set()
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(order["jobs"])
     try:
-        order = {"parameters": given, "timeout": limit, "jobs": jobs}
         futures = [pool.submit(_execute, source, order, root, workers, say) for source in sources]
         return [future.result() for future in futures]
     except BaseException:  # Ctrl-C: leave no kernel behind
@@ -140,7 +153,7 @@ def explain(outcome: Outcome) -> str:
     failure = outcome.failure
     if failure is None:
         return f"{outcome.name}: finished"
-    place = "before its first cell" if failure.cell is None else f"cell {failure.cell}"
+    place = "outside its cells" if failure.cell is None else f"cell {failure.cell}"
     lines = failure.source.splitlines()
     shown = [f"    | {line}" for line in lines[:8]] + (["    | ..."] if len(lines) > 8 else [])
     head = f"FAILED {outcome.name}, {place}: {failure.error}: {failure.message}"
@@ -155,20 +168,31 @@ def _execute(
     workers: set[subprocess.Popen[str]],
     say: Callable[[str], None],
 ) -> Outcome:
-    """Run one notebook in a process of its own, so that none can harm another, and file the copy."""
+    """Keep one notebook's copy, or run it in a process of its own, so that none can harm another, and file the copy."""
     folder = Path("build") / order["parameters"]["profile"] / "notebooks"
     part, copy, failed = (folder / f"{source.stem}{end}.ipynb" for end in (".part", "", ".failed"))
-    (root / part).unlink(missing_ok=True)
+    wanted = stamps.inputs(source, order["parameters"], root)
+    if not order["force"] and stamps.holds(root / copy, wanted, root):
+        say(f"kept   {source.stem}")
+        return Outcome(source.stem, copy, 0.0, kept=True)
+    for old in (part, copy.with_suffix(".provenance.json")):
+        (root / old).unlink(missing_ok=True)
     say(f"start  {source.stem}")
     start = time.monotonic()
-    failure = _ask_worker({**order, "source": f"notebooks/{source.name}", "part": str(part)}, root, workers)
+    commit = dict(zip(("commit", "dirty"), provenance.commit(root), strict=True))  # that it began with
+    job = {**order, "source": f"notebooks/{source.name}", "part": str(part)}
+    failure, told = _ask_worker(job, root, workers)
     seconds = time.monotonic() - start
     for old in (copy, failed):  # no copy of an earlier run beside this one
         (root / old).unlink(missing_ok=True)
     if failure is None:
-        _file_copy(root / part, root / copy, str(copy))
-        say(f"done   {source.stem}  {seconds:.1f} s")
-        return Outcome(source.stem, copy, seconds)
+        try:
+            _file_copy(root, part, copy, _record(order, source.stem, wanted, told, seconds, root) | commit)
+            say(f"done   {source.stem}  {seconds:.1f} s")
+            return Outcome(source.stem, copy, seconds)
+        except (OSError, ValueError) as error:  # a full disk, a row that cannot be read
+            (root / copy).unlink(missing_ok=True)
+            failure = Failure(type(error).__name__, str(error))
     begun = (root / part).exists()
     if begun:
         (root / part).replace(root / failed)
@@ -176,19 +200,24 @@ def _execute(
     return Outcome(source.stem, failed if begun else None, seconds, failure)
 
 
-def _ask_worker(job: Mapping[str, Any], root: Path, workers: set[subprocess.Popen[str]]) -> Failure | None:
-    """Hand `job` to a new process (see `_work`) and return what it answers."""
+def _ask_worker(
+    job: Mapping[str, Any], root: Path, workers: set[subprocess.Popen[str]]
+) -> tuple[Failure | None, list[str]]:
+    """Hand `job` to a new process (see `_work`); return what it answers and the files that the notebook told of."""
     own = {"OMP_NUM_THREADS": "1", "REGNDE_JOBS": str(job["jobs"]), "JUPYTER_PREFER_ENV_PATH": "1"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "regnde.notebooks"],
-            cwd=root,
-            env=os.environ | own,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        log_path, told_path = Path(folder, "log"), Path(folder, "artefacts")
+        told_path.touch()
+        with log_path.open("w", encoding="utf-8") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "regnde.notebooks"],
+                cwd=root,
+                env=os.environ | own | {"REGNDE_HOME": str(root), "REGNDE_ARTEFACTS": str(told_path)},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         workers.add(worker)
         assert worker.stdin is not None  # a pipe, as asked for; it stays open while the worker should live
         worker.stdin.write(json.dumps(job) + "\n")
@@ -196,22 +225,34 @@ def _ask_worker(job: Mapping[str, Any], root: Path, workers: set[subprocess.Pope
         worker.wait()
         worker.stdin.close()
         workers.discard(worker)
-        log.seek(0)
-        lines = log.read().splitlines()
+        lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = told_path.read_text(encoding="utf-8").splitlines()
     for line in reversed(lines):
         if line.startswith(RESULT):
             answer = json.loads(line.removeprefix(RESULT))
-            return None if answer is None else Failure(**answer)
+            return None if answer is None else Failure(**answer), told
     said = "\n".join(lines[-10:])
-    return Failure("WorkerDied", f"the process that ran the notebook ended with {worker.returncode}\n{said}")
+    return Failure("WorkerDied", f"the process that ran the notebook ended with {worker.returncode}\n{said}"), told
 
 
-def _file_copy(part: Path, target: Path, shown: str) -> None:
-    """Move a finished copy to its place in one step, with its final name in its metadata."""
-    notebook = nbformat.read(part, as_version=4)
-    notebook.metadata.papermill.output_path = shown
-    write_atomically(target, (nbformat.writes(notebook) + "\n").encode())
-    part.unlink()
+def _record(
+    order: Mapping[str, Any], name: str, inputs: Mapping[str, Any], told: list[str], seconds: float, root: Path
+) -> dict[str, Any]:
+    """What made an executed copy: the rows behind it, and the stamp by which a later run knows it is still good."""
+    stamp = {"inputs": inputs, "data": stamps.data_found(), "files": stamps.files(told, root)}
+    behind = stamps.of_rows(stamp["files"], root)
+    profile = order["parameters"]["profile"]
+    return provenance.record(profile, **behind, seconds=seconds, root=root, notebook=name, stamp=stamp)
+
+
+def _file_copy(root: Path, part: Path, copy: Path, record: dict[str, Any]) -> None:
+    """Move a finished copy to its place in one step, with its final name and what made it in its metadata."""
+    notebook = nbformat.read(root / part, as_version=4)
+    notebook.metadata.papermill.output_path = str(copy)
+    notebook.metadata["regnde"] = record
+    write_atomically(root / copy, (nbformat.writes(notebook) + "\n").encode())
+    provenance.beside(root / copy, record)
+    (root / part).unlink()
 
 
 def _work() -> None:

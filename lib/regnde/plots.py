@@ -52,8 +52,20 @@ def figures_folder(profile: str) -> Path:
     return store.ROOT / ("build/smoke/figures" if profile == "smoke" else "figures")
 
 
-def save(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row] = ()) -> Path:
+def save(
+    fig: Figure,
+    name: str,
+    *,
+    alt: str,
+    caption: str,
+    profile: str,
+    rows: Sequence[Row] = (),
+    pdf: bool = False,
+) -> Path:
     """Write a figure as PNG and SVG, and beside them a JSON file with alt text, caption and what made it.
+
+    The pictures carry the same in their metadata. It names the rows and what trained them, but no time and no
+    present commit, so that the figure made again from stored rows is the same to the byte.
 
     Args:
         fig: the figure.
@@ -62,25 +74,47 @@ def save(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: 
         caption: one or two sentences.
         profile: profile of the run.
         rows: the rows it was drawn from.
+        pdf: write a PDF, too.
 
     Returns:
         Path of the PNG.
     """
     folder = figures_folder(profile)
-    about = {
-        "alt": alt,
-        "caption": caption,
+    source = {
         "profile": profile,
         "data": sorted({row.data for row in rows}),
         "rows": sorted(row.key for row in rows),
+        "trained_with": _trained_with(rows),
     }
-    for ending, metadata in (("png", {"Description": alt, "Software": None}), ("svg", {"Date": None})):
+    text = json.dumps(source, sort_keys=True)
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Description": alt, "Source": text, "Software": None},
+        "svg": {"Description": alt, "Source": text, "Date": None},
+        "pdf": {"Subject": alt, "Keywords": text, "CreationDate": None},
+    }
+    for ending in ("png", "svg", "pdf") if pdf else ("png", "svg"):
         buffer = BytesIO()
-        fig.savefig(buffer, format=ending, metadata=metadata, dpi=150)
-        store.write_atomically(folder / f"{name}.{ending}", buffer.getvalue())
-    text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    store.write_atomically(folder / f"{name}.json", text.encode())
+        fig.savefig(buffer, format=ending, metadata=metadata[ending], dpi=150)
+        _write(folder / f"{name}.{ending}", buffer.getvalue())
+    about = json.dumps({"alt": alt, "caption": caption, **source}, indent=1, sort_keys=True, ensure_ascii=False)
+    _write(folder / f"{name}.json", f"{about}\n".encode())
     return folder / f"{name}.png"
+
+
+def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """The different commits, locks and devices that rows were trained with; what a row does not tell is left out."""
+    found = set()
+    for made in (row.provenance for row in rows):
+        told = {name: str(made[name]) for name in ("commit", "lock", "device") if name in made}
+        if "commit" in told and made.get("dirty"):
+            told["commit"] += "-dirty"
+        found.add(tuple(sorted(told.items())))
+    return [dict(told) for told in sorted(found) if told]
+
+
+def _write(path: Path, content: bytes) -> None:
+    store.write_atomically(path, content)
+    store.note_artefact(path)
 
 
 def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
@@ -142,14 +176,15 @@ def method_look(method: str) -> Look:
 def reference_slope(x: Sequence[float], y: float, slope: float, *, ax: Axes | None = None, above: bool = False) -> Axes:
     """Draw a grey line of a known slope in log-log axes, from (x[0], y) to x[1], with the slope written at its middle.
 
-    The text stands on the left above the line (`above`, for a line above the data) or on the right below it.
+    The text stands above the line (`above`, for a line above the data) or below it, on the side where it is clear of it.
     """
     ax = ax or plt.gca()
     ax.loglog(x, [y, y * (x[1] / x[0]) ** slope], color="0.35", linewidth=1.5)
     ratio = (x[1] / x[0]) ** 0.5
-    middle, place = (x[0] * ratio, y * ratio**slope), ("right", "bottom", -4) if above else ("left", "top", 4)
-    ax.annotate(f"slope {slope:g}", middle, xytext=(place[2], -place[2]), textcoords="offset points", ha=place[0],
-                va=place[1], fontsize="small", color="0.25")  # fmt: skip
+    left = above == (slope > 0)
+    ax.annotate(f"slope {slope:g}", (x[0] * ratio, y * ratio**slope), xytext=(-4 if left else 4, 4 if above else -4),
+                textcoords="offset points", ha="right" if left else "left", va="bottom" if above else "top",
+                fontsize="small", color="0.25")  # fmt: skip
     return ax
 
 
@@ -162,18 +197,20 @@ def state_and_steps(solution: Any, *, components: dict[str, int], axes: Sequence
         axes: upper and lower axes.
     """
     upper, lower = axes
+    trace = solution.trace
     for i, (name, component) in enumerate(components.items()):
         color, dash = PALETTE[i], DASHES[i]
         upper.plot(solution.t, solution.y[:, component], color=color, linestyle=dash, linewidth=1.2, label=name)
-        starts = [y[component].item() for y in solution.trace.y]
-        upper.plot(solution.trace.t, starts, color=color, marker=MARKERS[i], markersize=3.5, linestyle="none")
+        starts = [y[component].item() for y in trace.y]
+        upper.plot(trace.t, starts, color=color, marker=MARKERS[i], markersize=3.5, linestyle="none")
     upper.set(ylabel="state")
-    upper.legend(fontsize="small", loc="upper right")
-    trace, color = solution.trace, PALETTE[3]
-    lower.plot(trace.t, trace.dt.abs(), color=PALETTE[0], marker="o", markersize=3, linewidth=0.8, label="accepted")
-    lower.plot(trace.rejected_t, trace.rejected_dt.abs(), color=color, marker="x", linestyle="none", label="rejected")
-    lower.set(xlabel="time t", ylabel="size of the step", yscale="log")
-    lower.legend(fontsize="small", title="attempts", title_fontsize="small")
+    looks = {"accepted": {"color": PALETTE[0], "marker": "o", "markersize": 3, "linewidth": 0.8, "zorder": 3},
+             "rejected": {"color": PALETTE[3], "marker": "x", "markersize": 5, "linestyle": "none"}}  # fmt: skip
+    lower.plot(trace.t, trace.dt.abs(), label="accepted", **looks["accepted"])
+    lower.plot(trace.rejected_t, trace.rejected_dt.abs(), label="rejected attempts", **looks["rejected"])
+    lower.set(xlabel="time t", ylabel="size of the step", yscale="log", xlim=upper.get_xlim())
+    for ax in axes:
+        _legend_above(ax)
 
 
 def stages(step: Any, *, ax: Axes | None = None) -> Axes:
@@ -189,3 +226,27 @@ def stages(step: Any, *, ax: Axes | None = None) -> Axes:
                 linestyle="none", label=f"stage {i + 1}")  # fmt: skip
     ax.set(xlabel="time t", ylabel="state y")
     return ax
+
+
+def state_plane(solution: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw a solve with two states as a curve in their plane: dots where accepted steps start, crosses at rejections.
+
+    Args:
+        solution: a Solution whose state is one vector of two entries, y (times, 2).
+        ax: axes; None: the current ones.
+    """
+    ax = ax or plt.gca()
+    trace = solution.trace
+    starts = np.array([y.tolist() for y in trace.y])  # (steps, 2)
+    tried = starts[np.searchsorted(trace.t, trace.rejected_t)]  # (rejected, 2): a rejected attempt starts there, too
+    ax.plot(*np.array(solution.y.tolist()).T, color="0.6", linewidth=1)
+    ax.plot(*starts.T, color=PALETTE[0], marker="o", markersize=4, linestyle="none", label="start of a step")
+    ax.plot(*tried.T, color=PALETTE[3], marker="x", markersize=9, mew=1.8, linestyle="none", label="rejected attempt")
+    ax.set(xlabel="first state", ylabel="second state", aspect="equal")
+    _legend_above(ax)
+    return ax
+
+
+def _legend_above(ax: Axes) -> None:
+    """Put the legend over the axes, where it hides no data (figures with layout="constrained" make room for it)."""
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, fontsize="small", frameon=False)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regnde.checks import choose
 from regnde.control import initial_step
-from regnde.solve import Regularizer, Solution, choose
+from regnde.solve import Regularizer, Solution
 from regnde.steps import error_ratio, rk_step
 
 

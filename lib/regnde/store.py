@@ -50,8 +50,10 @@ class Row:
     train_nfe: float
     """Evaluations of f in one solve of a training step, mean over the last tenth of the training."""
     seconds: dict[str, float]
-    """Wall seconds: 'train' for all of it, 'predict' for one test batch (median)."""
+    """Wall seconds: 'train' for all of it, 'predict' for one full test batch (the fastest)."""
     history: list[dict[str, float]] = field(default_factory=list)
+    made_of: dict[str, Any] = field(default_factory=dict)
+    """What the key covers beside the settings: data files, source of the modules, lock, device, dtype."""
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,18 +77,32 @@ def results_folder(profile: str) -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            advice = (
+                "free some space or make the folder writable; nothing else was touched, and the command can be repeated"
+            )
+            raise OSError(error.errno, f"{path} could not be written: {error.strerror} ({advice})") from error
         raise
+
+
+def note_artefact(path: Path) -> None:
+    """Tell the notebook runner of a file that this notebook made or read (see `notebooks`); else do nothing."""
+    if name := os.environ.get("REGNDE_ARTEFACTS"):
+        with open(name, "a", encoding="utf-8") as file:
+            file.write(f"{os.path.relpath(path, ROOT)}\n")
 
 
 def path_of(row: Row) -> Path:
@@ -101,6 +117,7 @@ def write(row: Row, weights: bytes | None = None) -> Path:
     if weights is not None:
         write_atomically(path.with_suffix(".pt"), weights)
     write_atomically(path, (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
+    note_artefact(path)
     return path
 
 
@@ -119,6 +136,7 @@ def read(path: Path) -> Row:
 def find(profile: str, experiment: str, key: str) -> Row | None:
     """Return the stored row with this key, or None."""
     for path in (results_folder(profile) / experiment).glob(f"*-{key}.json"):
+        note_artefact(path)
         return read(path)
     return None
 

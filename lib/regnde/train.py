@@ -6,20 +6,22 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from regnde import store
+from regnde import checkpoint, provenance, store
 from regnde.experiments import Budget, Experiment, Problem
 from regnde.models import Solve, hold_still
 from regnde.solve import Regularizer, Solution, solve_ode
 from regnde.store import Row
 
+IMPORTED = time.time()
+"""When this process imported the library, as the clock of files."""
 CONTROL = "no_dynamics"
 """Name of the control: the same model with its dynamics set to zero, trained alike."""
 
@@ -41,6 +43,25 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def check_source(experiment: str) -> None:
+    """Raise RuntimeError if a module was edited after this process imported it: the row would belie its key."""
+    files = [provenance.LIB / f"{name.replace('.', '/')}.py" for name in provenance.source_hashes(experiment)]
+    edited = [file.name for file in files if file.exists() and file.stat().st_mtime > IMPORTED]
+    if edited:
+        raise RuntimeError(f"{', '.join(edited)} changed on disk after this process started: restart it (the kernel)")
+
+
+def ingredients(experiment: str, problem: Problem) -> dict[str, Any]:
+    """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
+    return {
+        "files": [list(file) for file in problem.files],
+        "source": provenance.source_hashes(experiment),
+        "lock": provenance.lock_hash(),
+        "device": "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+
+
 def key(
     experiment: Experiment,
     regularizer: Regularizer | None,
@@ -48,6 +69,7 @@ def key(
     profile: str,
     part: str,
     budget: Budget,
+    made_of: dict[str, Any],
 ) -> str:
     """Return the key of the row that `run` makes with these arguments (regularizer None: the control)."""
     return store.key_of(
@@ -58,8 +80,8 @@ def key(
             "seed": seed,
             "profile": profile,
             "part": part,
-            "budget": budget.model_dump(exclude={"seeds", "regularizers"}),
-            "files": experiment.problem(budget, part).files,
+            "budget": budget.of_one_run(),
+            "made_of": made_of,
         }
     )
 
@@ -99,9 +121,14 @@ def train(
     *,
     part: str = "test",
     progress: bool = False,
+    checkpoint_path: Path | None = None,
     **overrides: Any,
 ) -> Trained:
-    """Do what `run` does, and return the trained model beside the row."""
+    """Do what `run` does, and return the trained model beside the row.
+
+    With `checkpoint_path`, the state of the run is stored there every `budget.checkpoint_every` steps; a run that finds
+    its own checkpoint goes on from it and ends in exactly the numbers of an uninterrupted run.
+    """
     if part not in ("test", "validation"):
         raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
     budget = experiment.budget(profile, **overrides)
@@ -109,22 +136,24 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initialization").initial_seed())
         model = problem.model()
-    started = time.perf_counter()
-    history = _fit(model, problem, budget, regularizer, seed, progress)
-    train_seconds = time.perf_counter() - started
+    check_source(experiment.name)
+    made_of = ingredients(experiment.name, problem)
+    row_key = key(experiment, regularizer, seed, profile, part, budget, made_of)
+    keep = None if checkpoint_path is None else (checkpoint_path, row_key)
+    history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep)
     solve = solver(budget) if regularizer is not None else hold_still
     measured = evaluate(model, problem, part, solve)
     on_train = evaluate(model, problem, "train", solve)
     tail = history[-max(1, len(history) // 10) :]
     row = Row(
-        key=key(experiment, regularizer, seed, profile, part, budget),
+        key=row_key,
         experiment=experiment.name,
         regularizer=CONTROL if regularizer is None else regularizer.name,
         settings={} if regularizer is None else dict(regularizer.settings),
         seed=seed,
         profile=profile,
         part=part,
-        budget=budget.model_dump(mode="json", exclude={"seeds", "regularizers"}),
+        budget=budget.of_one_run(),
         data=problem.data,
         note=problem.note,
         n_test=measured.n,
@@ -142,7 +171,15 @@ def train(
         train_nfe=statistics.fmean(entry["nfe"] for entry in tail),
         seconds={"train": train_seconds, "predict": measured.seconds},
         history=history,
-        provenance={"torch": torch.__version__.split("+")[0], "threads": torch.get_num_threads()},
+        made_of=made_of,
+        provenance=provenance.record(
+            profile,
+            data=[problem.data],
+            seeds=[seed],
+            device=made_of["device"],
+            threads=torch.get_num_threads(),
+            seconds=train_seconds,
+        ),
     )
     return Trained(row=row, model=model, problem=problem, solve=solve)
 
@@ -184,11 +221,11 @@ def solver(
     return solve  # type: ignore[return-value]
 
 
-def _learning_rate(budget: Budget) -> Callable[[int], float]:
-    """Return the factor on the learning rate as a function of the step."""
+def learning_rate(budget: Budget, step: int) -> float:
+    """Return the learning rate of a training step (counted from 0)."""
     if budget.schedule == "cosine":
-        return lambda step: 0.5 * (1 + math.cos(math.pi * step / budget.steps))
-    return lambda step: 1.0
+        return budget.lr * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+    return budget.lr
 
 
 def _fit(
@@ -198,15 +235,25 @@ def _fit(
     regularizer: Regularizer | None,
     seed: int,
     progress: bool,
-) -> list[dict[str, float]]:
-    """Train the model in place and return its history, one entry every `budget.history_every` steps."""
+    keep: tuple[Path, str] | None,
+) -> tuple[list[dict[str, float]], float]:
+    """Train the model in place; return its history, one entry every `budget.history_every` steps, and wall seconds.
+
+    `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
+    """
     batches, draws = generator(seed, "batches"), generator(seed, "sampled time")
     solve = hold_still if regularizer is None else solver(budget, regularizer, draws)
     optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _learning_rate(budget))
     history: list[dict[str, float]] = []
-    order = torch.empty(0, dtype=torch.int64)
-    for step in tqdm(range(budget.steps), disable=not progress, leave=False):
+    order, first, before = torch.empty(0, dtype=torch.int64), 0, 0.0
+    if keep is not None and (state := checkpoint.load(*keep)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        batches.set_state(state["batches"])
+        draws.set_state(state["draws"])
+        order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
+    started = time.perf_counter()
+    for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
         if len(order) < min(budget.batch, problem.n_train):
             order = torch.randperm(problem.n_train, generator=batches)
         indices, order = order[: budget.batch], order[budget.batch :]
@@ -219,19 +266,25 @@ def _fit(
             weight = regularizer.weight(step / budget.steps)
         total = loss + weight * penalty
         if total.requires_grad:  # a control may have nothing to train
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(budget, step)
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
-            schedule.step()
-        if (step + 1) % budget.history_every == 0 or step + 1 == budget.steps:
-            entry = {"step": step + 1, "loss": loss.item(), "penalty": penalty.item(), "weight": weight}
+        done = step + 1
+        if done % budget.history_every == 0 or done == budget.steps:
+            entry = {"step": done, "loss": loss.item(), "penalty": penalty.item(), "weight": weight}
             history.append({**entry, "nfe": solution.trace.nfe})
-    return history
+        if keep is not None and done % budget.checkpoint_every == 0 and done < budget.steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
+            state |= {"batches": batches.get_state(), "draws": draws.get_state(), "history": history}
+            checkpoint.save(*keep, state | {"seconds": before + time.perf_counter() - started})
+    return history, before + time.perf_counter() - started
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over test batches, and the median of the wall seconds of one prediction."""
+    """Means over test batches, and the wall seconds of the fastest full batch (noise only adds)."""
 
     loss: float
     metric: float
@@ -260,4 +313,5 @@ def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> Mea
         math.fsum(size * value for size, value in zip(sizes, column, strict=True)) / n
         for column in zip(*columns, strict=True)
     )
-    return Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=statistics.median(seconds))
+    full = [second for second, size in zip(seconds, sizes, strict=True) if size == max(sizes)]
+    return Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=min(full))

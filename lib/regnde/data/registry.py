@@ -98,14 +98,12 @@ def require(dataset: str) -> dict[str, Path]:
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r}: expected one of {', '.join(sorted(DATASETS))}")
-    offline, mirror, folders = _offline(), _mirror(), search_folders(dataset)
+    offline, mirror, folders = is_offline(), _mirror(), search_folders(dataset)
 
-    paths: dict[str, Path] = {}
+    paths = present(dataset)
     for file in DATASETS[dataset]:  # all that is here is checked before anything is downloaded
-        path = next((folder / file.name for folder in folders if (folder / file.name).exists()), None)
-        if path is not None:
-            _check(path, file)
-            paths[file.name] = path
+        if file.name in paths:
+            check(paths[file.name], file)
     missing = [file for file in DATASETS[dataset] if file.name not in paths]
     looked = [str(folder) for folder in folders]
     try:
@@ -126,6 +124,17 @@ def require(dataset: str) -> dict[str, Path]:
     return paths
 
 
+def present(dataset: str) -> dict[str, Path]:
+    """Return where the files of a data set lie that are on this machine, unchecked: name -> path. No download.
+
+    Raises:
+        ValueError: as ``search_folders`` does.
+    """
+    folders = search_folders(dataset)
+    places = {file.name: [folder / file.name for folder in folders] for file in DATASETS[dataset]}
+    return {name: found[0] for name, paths in places.items() if (found := [path for path in paths if path.exists()])}
+
+
 def search_folders(dataset: str) -> list[Path]:
     """The folders in which the files of a data set may lie, in order; downloads go to the last one.
 
@@ -141,7 +150,8 @@ def search_folders(dataset: str) -> list[Path]:
     return folders
 
 
-def _offline() -> bool:
+def is_offline() -> bool:
+    """Whether downloads are forbidden; ValueError if REGNDE_OFFLINE is neither 0 nor 1."""
     value = os.environ.get("REGNDE_OFFLINE", "")
     if value not in ("", "0", "1"):
         raise ValueError(f"REGNDE_OFFLINE: expected 1 (no downloads) or 0, found {value!r}")
@@ -155,7 +165,7 @@ def _mirror() -> str:
     return value.rstrip("/")
 
 
-def _check(path: Path, file: DataFile) -> None:
+def check(path: Path, file: DataFile) -> None:
     """Raise ValueError unless the file at ``path`` is the registered one, byte for byte."""
     advice = "It was left untouched: put the official file in its place, or move it away."
     if not path.is_file():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from regnde.experiments.experiment import Budget, Experiment, Problem
+from regnde.experiments.experiment import Budget, Entry, Experiment, Problem
 
-__all__ = ["Budget", "Experiment", "Problem", "get", "names"]
+__all__ = ["Budget", "Entry", "Experiment", "Problem", "get", "names"]
 
 
 def names() -> list[str]:

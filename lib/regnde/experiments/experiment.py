@@ -13,6 +13,18 @@ Batch = Any
 Setting = bool | int | float | str
 
 
+class Entry(BaseModel):
+    """Some regularizers (or the control) with some seeds at one tolerance: a block of a profile's runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regularizers: tuple[str, ...]
+    seeds: tuple[int, ...] | None = None
+    """None: the seeds of the budget."""
+    tolerance: PositiveFloat | None = None
+    """Used as rtol and atol; None: those of the budget."""
+
+
 class Budget(BaseModel):
     """Everything that a profile fixes for an experiment; checked, and part of a row's key."""
 
@@ -29,7 +41,11 @@ class Budget(BaseModel):
     rtol: NonNegativeFloat
     atol: NonNegativeFloat
     seeds: tuple[int, ...] = (0, 1, 2)
+    runs: tuple[Entry, ...] = ()
+    """Everything that the profile trains."""
     history_every: PositiveInt = 25
+    checkpoint_every: PositiveInt = 100
+    """Training steps after which the state of a run is stored: what a killed run can lose at most."""
     data: dict[str, Setting] = {}
     """Arguments of the experiment's data."""
     model: dict[str, Setting] = {}
@@ -40,6 +56,10 @@ class Budget(BaseModel):
     def but(self, **changes: Any) -> Budget:
         """Return a checked copy with entries replaced; pydantic's ValidationError (a ValueError) for a wrong one."""
         return Budget.model_validate({**self.model_dump(), **changes})
+
+    def of_one_run(self) -> dict[str, Any]:
+        """Return the entries that one run depends on, as plain data: part of its key."""
+        return self.model_dump(mode="json", exclude={"seeds", "regularizers", "runs", "checkpoint_every"})
 
 
 @dataclass(frozen=True)

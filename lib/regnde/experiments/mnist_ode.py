@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 
 from regnde.data.mnist import Images, load_mnist, validation_split
-from regnde.experiments.experiment import Budget, Experiment, Problem
+from regnde.experiments.experiment import Budget, Entry, Experiment, Problem
 from regnde.losses import accuracy, cross_entropy
 from regnde.models import ODEClassifier, TimeMLP
 
+EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
+FIRST_SEED = ("steer", "global_stiffness")
+TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
 PAPER = Budget(
     steps=7500,
     batch=512,
     lr=1e-3,
     rtol=1.4e-8,
     atol=1.4e-8,
+    runs=(Entry(regularizers=EVERY_SEED + FIRST_SEED),),
     history_every=100,
     data={"source": "full"},
     model={"hidden": 100, "output_tanh": False},
@@ -36,11 +40,16 @@ QUICK = PAPER.but(
     schedule="cosine",
     rtol=1e-5,
     atol=1e-5,
+    runs=(
+        Entry(regularizers=EVERY_SEED),
+        Entry(regularizers=FIRST_SEED, seeds=(0,)),
+        Entry(regularizers=TIGHT, tolerance=1e-7),
+    ),
     history_every=25,
     data={"source": "auto"},
     regularizers={
         "global_error": {"weight": 0.1, "times_dt": False},
-        "global_stiffness": {"weight": 0.1},
+        "global_stiffness": {"weight": 0.01},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
     },

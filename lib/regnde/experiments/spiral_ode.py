@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from regnde.data.spiral import load_spiral
-from regnde.experiments.experiment import Budget, Experiment, Problem
+from regnde.experiments.experiment import Budget, Entry, Experiment, Problem
 from regnde.losses import mean_squared_error
 from regnde.models import CubicMLP, Trajectory
 
+EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased")
+FIRST_SEED = ("steer", "global_stiffness", "no_dynamics")
 PAPER = Budget(
     steps=4000,
     batch=1,
@@ -19,6 +21,7 @@ PAPER = Budget(
     schedule="cosine",
     rtol=1.4e-8,
     atol=1.4e-8,
+    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED, seeds=(0,))),
     history_every=100,
     data={"n_times": 30, "t1": 1.5},
     model={"hidden": 50},

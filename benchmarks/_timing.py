@@ -1,0 +1,96 @@
+"""Shared by the benchmarks: alternating repetitions and their medians, machine facts, tables and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+OUT = Path(__file__).resolve().parent.parent / "build" / "bench"
+
+
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], *, seconds: float, min_rounds: int = 5, max_rounds: int = 400
+) -> dict[str, list[float]]:
+    """Run all contenders in turn, again and again, and return the milliseconds of each round.
+
+    The first round warms up and is not counted. Rounds go on until `seconds` are spent, but `min_rounds` at least.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    start = time.perf_counter()
+    for done in range(max_rounds + 1):
+        if done > min_rounds and time.perf_counter() - start > seconds:
+            break
+        for name, run in contenders.items():
+            before = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - before))
+    return {name: values[1:] for name, values in times.items()}
+
+
+def speedup(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """Return the median over rounds of slow / fast: neighbours in time, so that noise hits both."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(values, n=4)
+    return low, high
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to know about where this was measured."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "torchdiffeq", "numpy")}
+    load = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": load,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def options(doc: str, *, seconds: float) -> argparse.Namespace:
+    """Read the command line, and set one thread."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    help_ = f"time for one measurement (one case, one mode); {seconds:g} by default"
+    parser.add_argument("--seconds", type=float, default=seconds, help=help_)
+    torch.set_num_threads(1)
+    return parser.parse_args()
+
+
+def report(name: str, text: str, results: Mapping[str, Any]) -> None:
+    """Print a report, and write its numbers to build/bench/<name>.json."""
+    facts = machine()
+    here = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "platform")
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"{name}.json"
+    path.write_text(json.dumps({"machine": facts, **results}, indent=2) + "\n")
+    print(f"{text}\n\nMeasured on: {here}.\nNumbers: {path.relative_to(OUT.parent.parent)}\n")

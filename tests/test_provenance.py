@@ -1,0 +1,291 @@
+"""What made this: hashes of exactly the code that a run uses, lock, commit, records with a schema, figures."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+from PIL import Image
+
+from regnde import experiments, plots, provenance, store
+from regnde.store import Row
+
+EXPERIMENTS = experiments.names()
+
+
+@pytest.fixture
+def lib(tmp_path: Path) -> Path:
+    """A copy of the library's source."""
+    return Path(shutil.copytree(provenance.LIB, tmp_path / "regnde", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def all_hashes(lib: Path) -> dict[str, dict[str, str]]:
+    return {name: provenance.source_hashes(name, lib=lib) for name in EXPERIMENTS}
+
+
+def stale(lib: Path, edit: Callable[[], object]) -> set[str]:
+    """Names of the experiments whose hashes an edit changes."""
+    before = all_hashes(lib)
+    edit()
+    after = all_hashes(lib)
+    return {name for name in EXPERIMENTS if before[name] != after[name]}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path.name} has changed; adapt this test"
+    path.write_text(text.replace(old, new, 1))
+
+
+# Source hashes
+
+
+def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookkeeping() -> None:
+    for name in EXPERIMENTS:
+        found = set(provenance.source_hashes(name))
+        assert found >= {"train", "solve", "steps", "tableaus", "control", "models", "regularizers", "losses"}
+        assert [module for module in found if module.startswith("experiments.")] == [
+            "experiments.experiment",
+            f"experiments.{name}",
+        ]
+        assert not found & {"store", "provenance", "experiments", "tables", "plots", "notebooks", "cli", "sweep"}
+    assert "data.spiral" in provenance.source_hashes("spiral_ode")
+    assert {"data.mnist", "data.registry"} <= set(provenance.source_hashes("mnist_ode"))
+    assert not {"data.mnist", "data.registry"} & set(provenance.source_hashes("spiral_ode"))
+
+
+def test_the_closure_is_all_of_the_library_that_training_imports_but_for_the_named_bookkeeping() -> None:
+    """The static analysis agrees with what Python imports in a fresh process."""
+    code = (
+        "import sys, regnde.train, regnde.regularizers, regnde.experiments.spiral_ode;"
+        "print(*[name for name in sys.modules if name.startswith('regnde.')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name.removeprefix("regnde.") for name in ran.stdout.split()}
+    kept_out = {*provenance.BOOKKEEPING, "data"}  # data/__init__ holds no code
+    assert imported - kept_out == set(provenance.source_hashes("spiral_ode"))
+
+
+def test_comments_docstrings_and_formatting_change_no_hash(lib: Path) -> None:
+    def edit() -> None:
+        for path in lib.rglob("*.py"):
+            text = path.read_text().replace("\n\n\n", "\n\n\n# a comment\n\n\n", 1)
+            path.write_text(text.replace(", ", ",  ") if '"""' not in text and "'" not in text else text)
+        replace(lib / "solve.py", '"""', '"""Another first line of the docstring. ')
+        replace(lib / "experiments" / "experiment.py", '"""Arguments of the', '"""An edited text on the')
+
+    everything = provenance.library_hash(lib=lib)
+    assert stale(lib, edit) == set()
+    assert provenance.library_hash(lib=lib) == everything
+
+
+def test_a_changed_function_of_the_solver_makes_every_experiment_stale(lib: Path) -> None:
+    everything = provenance.library_hash(lib=lib)
+
+    def edit() -> None:
+        with (lib / "solve.py").open("a") as file:
+            file.write("\n\ndef one_more():\n    return 1\n")
+
+    assert stale(lib, edit) == set(EXPERIMENTS)
+    assert provenance.library_hash(lib=lib) != everything
+
+
+@pytest.mark.parametrize(
+    ("module", "experiment"), [("data/spiral.py", "spiral_ode"), ("experiments/mnist_ode.py", "mnist_ode")]
+)
+def test_a_changed_data_set_or_experiment_makes_only_its_own_experiment_stale(
+    lib: Path, module: str, experiment: str
+) -> None:
+    def edit() -> None:
+        with (lib / module).open("a") as file:
+            file.write("\n\nX = 1.5\n")
+
+    assert stale(lib, edit) == {experiment}
+
+
+@pytest.mark.parametrize("module", ["store.py", "provenance.py", "tables.py", "sweep.py", "experiments/__init__.py"])
+def test_changed_bookkeeping_makes_nothing_stale(lib: Path, module: str) -> None:
+    def edit() -> None:
+        with (lib / module).open("a") as file:
+            file.write("\n\nX = 1.5\n")
+
+    assert stale(lib, edit) == set()
+
+
+def test_code_in_an_empty_init_and_a_module_imported_inside_a_function_are_seen(lib: Path) -> None:
+    assert stale(lib, lambda: (lib / "__init__.py").write_text('"""x."""\n\nimport torch\n')) == set(EXPERIMENTS)
+    (lib / "extra.py").write_text("X = 1\n")
+    imports = "\n\ndef _late():\n    from . import spirals\n    from ..extra import X\n"
+    (lib / "data" / "spirals.py").write_text("Y = 2\n")
+    with (lib / "data" / "spiral.py").open("a") as file:
+        file.write(imports)
+    assert {"extra", "data.spirals"} <= set(provenance.source_hashes("spiral_ode", lib=lib))
+    assert stale(lib, lambda: (lib / "extra.py").write_text("X = 2\n")) == {"spiral_ode"}
+
+
+def test_values_that_look_alike_are_told_apart(lib: Path) -> None:
+    seen = set()
+    for value in ("1", "True", "1.0", "'1'", "b'1'", "None", "-0.0", "0.0", "f'{x}'", "f'{x!r}'", "x if y else z"):
+        (lib / "losses.py").write_text(f"def f(x, y, z):\n    return {value}\n")
+        seen.add(provenance.source_hashes("spiral_ode", lib=lib)["losses"])
+    assert len(seen) == 11
+
+
+def test_source_hashes_are_fast_and_an_unknown_experiment_is_refused(lib: Path) -> None:
+    provenance.source_hashes("spiral_ode", lib=lib)
+    started = time.perf_counter()
+    provenance.source_hashes("spiral_ode", lib=lib)
+    assert time.perf_counter() - started < 0.1
+    with pytest.raises(ValueError, match="there is no experiment 'spirale'"):
+        provenance.source_hashes("spirale", lib=lib)
+    (lib / "losses.py").write_text("def\n")
+    with pytest.raises(ValueError, match=r"losses.py, line 1: not Python"):
+        provenance.source_hashes("spiral_ode", lib=lib)
+
+
+# Lock and commit
+
+
+def test_the_lock_hash_covers_versions_but_neither_comments_nor_order(tmp_path: Path) -> None:
+    assert provenance.lock_hash(tmp_path) == "unknown"
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# why\nb==2  # x\na==1\n")
+    before = provenance.lock_hash(tmp_path)
+    lock.write_text("a==1\n\n# else\nb==2\n")
+    assert provenance.lock_hash(tmp_path) == before
+    lock.write_text("a==1\nb==3\n")
+    assert provenance.lock_hash(tmp_path) != before
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_is_dirty_by_source_but_not_by_figures_or_ignored_files(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) == ("unknown", True)
+    (tmp_path / "figures").mkdir()
+    for name, text in {".gitignore": "build/\n", "a.py": "1", "figures/x.png": "1"}.items():
+        (tmp_path / name).write_text(text)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert provenance.commit(tmp_path) == (head, False)
+    (tmp_path / "build").mkdir()
+    for name in ("figures/x.png", "figures/new.png", "build/y"):
+        (tmp_path / name).write_text("2")
+    assert provenance.commit(tmp_path) == (head, False)
+    (tmp_path / "a.py").write_text("2")
+    assert provenance.commit(tmp_path) == (head, True)
+
+
+def test_a_folder_inside_a_foreign_repository_and_a_machine_without_git_have_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
+    (tmp_path / "unpacked").mkdir()
+    assert provenance.commit(tmp_path / "unpacked") == ("unknown", True)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert provenance.commit(tmp_path) == ("unknown", True)
+
+
+# Records
+
+
+def test_a_record_is_as_its_schema_asks_and_names_no_host_user_or_path() -> None:
+    made = provenance.record("quick", data=["b", "a", "b"], seeds=(2, 0), seconds=1.23456, stamp={"x": 1})
+    provenance.check(made)
+    assert (made["data"], made["seeds"], made["seconds"]) == (["a", "b"], [0, 2], 1.235)
+    assert made["more"] == {"stamp": {"x": 1}}
+    assert "more" not in provenance.record("quick")
+    provenance.check(provenance.record("smoke"))
+    text = json.dumps(made)
+    assert socket.gethostname() not in text
+    assert f'"{getpass.getuser()}"' not in text
+    assert str(store.ROOT) not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hostname": "h"}, "'hostname' was unexpected"),
+        ({"profile": "fast"}, "profile: 'fast' is not one of"),
+        ({"seeds": [0, "1"]}, "seeds.1: '1' is not of type 'integer'"),
+        ({"threads": 0}, "threads: 0 is less than the minimum"),
+        ({"commit": "abc"}, "commit: 'abc' does not match"),
+        ({"made": "today"}, "made: 'today' does not match"),
+        ({"data": ["a", "a"]}, "data: "),
+        ({"lock": None}, "lock: None is not of type 'string'"),
+    ],
+)
+def test_unknown_fields_and_wrong_values_are_refused_by_name(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match="not a record of provenance") as caught:
+        provenance.check(provenance.record("quick") | change)
+    assert words in str(caught.value)
+
+
+def test_a_missing_field_is_refused_and_a_wrong_record_is_never_written(tmp_path: Path) -> None:
+    made = provenance.record("quick")
+    path = provenance.beside(tmp_path / "05_x.ipynb", made)
+    assert path.name == "05_x.provenance.json"
+    assert json.loads(path.read_text()) == made
+    del made["lock"]
+    with pytest.raises(ValueError, match="'lock' is a required property"):
+        provenance.beside(tmp_path / "06_x.ipynb", made)
+    assert [found.name for found in tmp_path.iterdir()] == ["05_x.provenance.json"]
+
+
+# Figures
+
+
+def row(**changes: Any) -> Row:
+    numbers = dict.fromkeys(("nfe", "accepted", "rejected", "train_nfe"), 1.0)
+    texts = {"experiment": "e", "regularizer": "none", "profile": "smoke", "part": "test", "note": "", "metric": "m"}
+    rest = {"settings": {}, "seed": 0, "budget": {"rtol": 0.1}, "n_test": 1, "higher_is_better": True}
+    return Row(**{**numbers, **texts, **rest, "key": "k", "data": "D", "metrics": {}, "seconds": {}, **changes})
+
+
+def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    told = tmp_path / "told"
+    monkeypatch.setenv("REGNDE_ARTEFACTS", str(told))
+    plots.style()
+    made = {"commit": "c" * 40, "dirty": True, "lock": "l" * 16, "device": "cpu", "made": "now", "seconds": 1.0}
+    rows = [row(key="2", provenance=made), row(key="1", provenance=made | {"made": "later"}), row(provenance={})]
+
+    def save() -> dict[str, bytes]:
+        fig, ax = plt.subplots()
+        ax.plot([1, 2], label="größer → Ω")
+        ax.legend()
+        path = plots.save(fig, "x", alt="a line → up", caption="c", profile="smoke", rows=rows, pdf=True)
+        plt.close(fig)
+        return {found.name: found.read_bytes() for found in sorted(path.parent.iterdir())}
+
+    first = save()
+    assert list(first) == ["x.json", "x.pdf", "x.png", "x.svg"]
+    assert told.read_text().split() == [f"build/smoke/figures/x.{kind}" for kind in ("png", "svg", "pdf", "json")]
+    time.sleep(1.1)  # a time in seconds would differ
+    assert save() == first
+    about = json.loads(first["x.json"])
+    assert about["alt"] == "a line → up"
+    assert about["rows"] == ["1", "2", "k"]
+    assert about["trained_with"] == [{"commit": "c" * 40 + "-dirty", "device": "cpu", "lock": "l" * 16}]
+    with Image.open(tmp_path / "build" / "smoke" / "figures" / "x.png") as image:
+        source = {name: about[name] for name in ("data", "profile", "rows", "trained_with")}
+        assert image.info["Description"] == "a line → up"
+        assert json.loads(image.info["Source"]) == source
+    assert b"trained_with" in first["x.svg"]

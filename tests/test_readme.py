@@ -1,0 +1,51 @@
+"""What the README tells people to type works when it is typed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from regnde import regularizers
+from regnde.models import TimeMLP
+from regnde.store import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PENALTY, REGULARIZER = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_local_penalty_of_the_readme_trains_a_field_through_the_adjoint(capsys: pytest.CaptureFixture[str]) -> None:
+    f = TimeMLP((2, 8, 2))
+    given = {
+        "f": f,
+        "y0": torch.ones(4, 2),
+        "t": torch.tensor([0.0, 1.0]),
+        "task_loss": lambda y: y[-1].square().mean(),
+    }
+    exec(PENALTY, given)
+    assert all(parameter.grad is not None for parameter in f.parameters())
+    assert "evaluations" in capsys.readouterr().out
+
+
+def test_the_regularizer_of_the_readme_joins_the_menu_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regularizers, "REGULARIZERS", dict(regularizers.REGULARIZERS))
+    menu = regularizers.REGULARIZERS
+    exec(REGULARIZER, {})
+    assert "arc_length" in menu
+    regularizer = regularizers.make("arc_length", weight=0.2)
+    from regnde.solve import solve_ode
+
+    f = TimeMLP((2, 8, 2))
+    solution = solve_ode(f, torch.ones(4, 2), torch.tensor([0.0, 1.0]), rtol=1e-3, atol=1e-3)
+    assert regularizer.penalty is not None
+    regularizer.penalty(solution, torch.Generator()).backward()
+    assert f.layers[0].linear.weight.grad is not None  # type: ignore[union-attr]
+
+
+def test_every_file_that_the_readme_links_to_exists_and_every_notebook_is_on_its_map() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    made = {"figures"}  # drawn by the commands
+    missing = [link for link in links if not (ROOT / link).exists() and link.split("/")[0] not in made]
+    assert missing == []
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} <= {link.split("/")[-1] for link in links}

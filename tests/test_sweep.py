@@ -1,0 +1,377 @@
+"""Sweeps: nothing is made twice, nothing is lost, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from regnde import checkpoint, experiments, provenance, runs, store, sweep, train
+from regnde.runs import Run, find_run, needed, status, why
+from regnde.store import Row
+
+TINY = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
+SWEEP = """
+import sys
+from regnde.runs import Run
+from regnde.sweep import sweep
+if __name__ == "__main__":
+    sys.modules["regnde.sweep"].SHORT = 0
+    tiny = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
+    names = ["none", "local_biased", "local_unbiased", "no_dynamics"]
+    sweep([Run("spiral_ode", name, seed, "smoke", overrides=tiny) for name in names for seed in range(3)], jobs=2)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for rows, in this process and in those that it starts; the lock is the project's."""
+    (tmp_path / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def tiny_runs() -> list[Run]:
+    names = ["none", "local_biased", "local_unbiased", train.CONTROL]
+    return [Run("spiral_ode", name, seed, "smoke", overrides=TINY) for name in names for seed in range(3)]
+
+
+def without_clock(row: Row) -> Row:
+    return replace(row, seconds={}, provenance={})
+
+
+def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by a name whenever this process trains."""
+    trained: list[str] = []
+    original = train.train
+
+    def counting(experiment: object, regularizer: object, seed: int, *rest: object, **more: object) -> object:
+        trained.append(f"{getattr(regularizer, 'name', train.CONTROL)}{seed}")
+        return original(experiment, regularizer, seed, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "train", counting)
+    return trained
+
+
+def test_a_sweep_trains_only_what_is_missing_once_and_keeps_the_order(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, tiny = count(monkeypatch), tiny_runs()
+    first = sweep.sweep([tiny[0], tiny[3], tiny[0]], jobs=1)
+    more = sweep.sweep([tiny[3], tiny[9], tiny[0]], jobs=1)
+    assert trained == ["none0", "local_biased0", f"{train.CONTROL}0"]
+    assert [row.regularizer for row in first] == ["none", "local_biased", "none"]
+    assert [row.regularizer for row in more] == ["local_biased", train.CONTROL, "none"]
+    assert more[2] == first[0]
+
+
+def test_worker_processes_make_the_same_rows_as_this_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "SHORT", 0)
+    in_workers = sweep.sweep(tiny_runs()[:4], jobs=2)
+    for path in store.results_folder("smoke").rglob("*.json"):
+        path.unlink()
+    here = [run.make() for run in tiny_runs()[:4]]
+    assert [without_clock(row) for row in in_workers] == [without_clock(row) for row in here]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rows of the tiny sweep, made in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
+    subprocess.run([sys.executable, "-c", SWEEP], env=os.environ | {"REGNDE_HOME": str(folder)}, check=True)
+    return folder
+
+
+def rows_in(folder: Path) -> dict[str, dict[str, object]]:
+    found = {}
+    for path in sorted((folder / "data" / "results").rglob("*.json")):
+        row = json.loads(path.read_text())
+        found[path.name] = {name: row[name] for name in row if name not in ("seconds", "provenance")}
+    return found
+
+
+def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undisturbed: Path, home: Path) -> None:
+    """SIGKILL to the sweep's process alone; its workers must notice and end by themselves."""
+    expected, chance, seen = rows_in(undisturbed), random.Random(0), {}
+    assert len(expected) == 12
+    script = home / "sweep_script.py"  # spawned workers import the main module from its file
+    script.write_text(SWEEP)
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.5, 6.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        rows = rows_in(home)
+        assert {name: expected[name] for name in rows} == rows  # none wrong, none half-written
+        times = {path.name: path.stat().st_mtime_ns for path in home.rglob("*seed*.json")}
+        assert {name: times.get(name) for name in seen} == seen  # none lost, none made again
+        seen = times
+    finished = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert rows_in(home) == expected
+    made = [line for line in finished.stdout.splitlines() if "NFE" in line]
+    assert len(made) == 12 - len(seen)  # only the missing ones, counted
+    assert {path.name: path.stat().st_mtime_ns for path in home.rglob("*seed*.json") if path.name in seen} == seen
+    assert not list(home.rglob("*.checkpoint"))
+    assert not [path for path in home.rglob("*.tmp") if path.suffix == ".json"]
+
+
+@pytest.mark.parametrize("experiment", experiments.names())
+@pytest.mark.parametrize("name", ["local_unbiased", "global_error"])
+def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(
+    experiment: str, name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight's schedule, the cosine of the learning rate and every generator go on where they stopped."""
+    growing = {"weight": 0.01, "weight_end": 0.5}
+    tiny = {"steps": 10, "history_every": 2, "checkpoint_every": 3, "schedule": "cosine"}
+    run = Run(experiment, name, 0, "smoke", settings=growing, overrides=tiny)
+    whole = run.make()
+    weights = torch.load(runs.weights_path(whole), weights_only=True)
+    store.path_of(whole).unlink()
+    save, calls = checkpoint.save, []
+
+    def die_after_the_second(path: Path, key: str, state: dict[str, object]) -> None:
+        save(path, key, state)
+        calls.append(state["step"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", die_after_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run.make()
+    assert calls == [3, 6]
+    monkeypatch.setattr(checkpoint, "save", save)
+    resumed = run.make()
+    assert without_clock(resumed) == without_clock(whole)
+    again = torch.load(runs.weights_path(resumed), weights_only=True)
+    assert all(torch.equal(weights[part], again[part]) for part in weights)
+
+
+def test_a_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(home: Path) -> None:
+    path = home / "run.checkpoint"
+    checkpoint.save(path, "abc", {"step": 3})
+    assert checkpoint.load(path, "abc") == {"step": 3}
+    assert checkpoint.load(path, "other") is None
+    assert checkpoint.load(home / "nothing", "abc") is None
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole[:200] + b"x" + whole[201:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"run.checkpoint is a damaged checkpoint; delete it"):
+            checkpoint.load(path, "abc")
+        assert path.read_bytes() == damaged
+
+
+def test_a_lost_worker_is_replaced_and_its_run_made_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "SHORT", 0)
+    monkeypatch.setattr(sweep, "_make_in_slot", _die_once)
+    rows = sweep.sweep(tiny_runs()[:3], jobs=2)
+    assert [row.seed for row in rows] == [0, 1, 2]
+    assert "a worker process was lost" in capsys.readouterr().err
+
+
+def _die_once(run: Run, jobs: int) -> Row:
+    sign = store.ROOT / "died"
+    if run.seed == 1 and not sign.exists():
+        sign.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run.make()
+
+
+def test_a_full_disk_is_told_with_file_and_advice_and_no_other_row_is_touched(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tiny_runs()[:2]
+    row = first.make()
+    before = store.path_of(row).read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"could not be written: No space left on device \(free some space"):
+        second.make()
+    assert store.path_of(row).read_bytes() == before
+    assert not list(home.rglob("*.tmp"))
+
+
+def test_a_results_folder_that_cannot_be_written_is_told_with_its_name(home: Path) -> None:
+    store.results_folder("smoke").parent.mkdir(parents=True)
+    store.results_folder("smoke").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match=r"results.smoke.*could not be written"):
+        tiny_runs()[0].make()
+
+
+def test_one_damaged_row_is_named_and_the_others_stay(home: Path) -> None:
+    rows = [run.make() for run in tiny_runs()[:2]]
+    store.path_of(rows[0]).write_text("{")
+    with pytest.raises(ValueError, match="delete it to have the run made again"):
+        tiny_runs()[0].make()
+    assert tiny_runs()[1].make() == rows[1]
+
+
+def edited_copy(home: Path, module: str, old: str, new: str) -> None:
+    """Edit one module in a copy of the code (see the fixture `copied_code`)."""
+    path = home / "lib" / "regnde" / module
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.fixture
+def copied_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the keys look at a copy of the library's source, which a test may edit."""
+    shutil.copytree(provenance.LIB, home / "lib" / "regnde")
+    of_copy = partial(provenance.source_hashes, lib=home / "lib" / "regnde")
+    monkeypatch.setattr(provenance, "source_hashes", of_copy)
+
+
+def edit_comment(home: Path) -> None:
+    edited_copy(home, "solve.py", "class _Loop:", "# a remark\n\n\nclass _Loop:")
+
+
+def edit_docstring(home: Path) -> None:
+    edited_copy(home, "solve.py", "The open box", "The box that is open")
+
+
+def edit_notebook(home: Path) -> None:
+    (home / "notebooks").mkdir()
+    (home / "notebooks" / "05_spiral_ode.ipynb").write_text("{}")
+
+
+def edit_solver(home: Path) -> None:
+    edited_copy(home, "control.py", "safety: float = 0.9", "safety: float = 0.8")
+
+
+def edit_one_data_module(home: Path) -> None:
+    edited_copy(home, "data/spiral.py", "TOLERANCE = 1e-12", "TOLERANCE = 1e-11")
+
+
+def edit_lock(home: Path) -> None:
+    lock = (home / "requirements.lock").read_text().replace("numpy==", "numpy==9")
+    (home / "requirements.lock").unlink()
+    (home / "requirements.lock").write_text(lock)
+
+
+@pytest.mark.parametrize(
+    ("edit", "stale", "reason"),
+    [
+        (edit_comment, set(), ""),
+        (edit_docstring, set(), ""),
+        (edit_notebook, set(), ""),
+        (edit_solver, {"spiral_ode", "mnist_ode"}, "source.control"),
+        (edit_one_data_module, {"spiral_ode"}, "source.data.spiral"),
+        (edit_lock, {"spiral_ode", "mnist_ode"}, "lock"),
+    ],
+)
+def test_a_change_makes_exactly_the_rows_stale_that_depend_on_it(
+    edit: object, stale: set[str], reason: str, home: Path, copied_code: None
+) -> None:
+    needs = [Run(name, "none", 0, "smoke") for name in ("spiral_ode", "mnist_ode")]
+    rows = {run.experiment: run.make() for run in needs}
+    assert status(needs).missing == []
+    edit(home)  # type: ignore[operator]
+    found = status(needs)
+    assert {run.experiment for run in found.missing} == stale
+    assert {run.experiment for run, _ in found.stale} == stale
+    for run in needs:
+        lines = why(run, rows[run.experiment])
+        assert bool(lines) == (run.experiment in stale)
+        assert all(line.startswith(reason) for line in lines)
+
+
+def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run("spiral_ode", "local_biased", 0, "smoke")
+    row = run.make()
+    heavier = replace(run, settings={"weight_end": 0.5})
+    assert why(heavier, row) == ["settings.weight_end: 0.03 -> 0.5"]
+    longer = replace(run, overrides={"steps": 7})
+    assert why(longer, row) == ["budget.steps: 6 -> 7"]
+    [(stale, old)] = status([longer]).stale
+    assert (stale, old) == (longer, row)
+    ingredients = train.ingredients
+    monkeypatch.setattr(train, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
+    assert any(line.startswith("files.") for line in why(run, row))
+    assert status([run]).missing == [run]
+
+
+def test_a_process_that_imported_older_source_refuses_to_train(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "IMPORTED", (provenance.LIB / "solve.py").stat().st_mtime - 1)
+    with pytest.raises(RuntimeError, match=r"solve.py.*changed on disk after this process started: restart it"):
+        tiny_runs()[0].make()
+
+
+def test_a_run_is_found_by_name_and_an_ambiguous_name_lists_the_choices() -> None:
+    assert find_run("spiral_ode/none/0", "quick") == Run("spiral_ode", "none", 0, "quick")
+    assert find_run("mnist_ode/none/0@1e-07", "quick").overrides == {"rtol": 1e-7, "atol": 1e-7}
+    with pytest.raises(ValueError, match=r"several runs.*mnist_ode/none/0@1e-05.*mnist_ode/none/0@1e-07"):
+        find_run("mnist_ode/none/0", "quick")
+    with pytest.raises(ValueError, match="names no run of profile quick"):
+        find_run("mnist_ode/none/77", "quick")
+
+
+def test_the_needed_runs_of_a_profile_are_its_entries_times_their_seeds() -> None:
+    quick = needed("quick")
+    assert len({run.name for run in quick}) == len(quick)
+    assert {run.seed for run in quick if run.regularizer == "local_biased"} == {0, 1, 2}
+    assert {run.budget().rtol for run in quick if run.experiment == "mnist_ode"} == {1e-5, 1e-7}
+    assert {run.experiment for run in quick} == set(experiments.names())
+
+
+def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home: Path) -> None:
+    tiny = tiny_runs()
+    assert sweep.plan(tiny, 2)[-1] == "0 of 12 runs are stored, 12 to train: no idea how long yet"
+    tiny[0].make()
+    lines = sweep.plan(tiny, 2)
+    assert lines[-1].startswith("1 of 12 runs are stored, 11 to train: about ")
+    assert lines[0] == "  train  spiral_ode/none/1@1e-06"
+    seconds = store.rows("smoke")[0].seconds["train"]
+    assert sweep.estimate(tiny[1:3], 2) == pytest.approx(seconds)
+    doubled = replace(tiny[1], overrides={**TINY, "steps": 24})
+    assert sweep.estimate([doubled], 1) == pytest.approx(2 * seconds)
+    assert [sweep.in_words(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+
+
+@pytest.fixture
+def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A Dask scheduler and two workers in processes of their own on loopback; yields scheduler and workers."""
+    pytest.importorskip("distributed")
+    address_file = home / "scheduler.json"
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    processes = [subprocess.Popen([*dask, "--no-dashboard", "--scheduler-file", str(address_file)])]
+    while not address_file.exists() or not address_file.read_text().strip():
+        time.sleep(0.1)
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address_file)]
+    quiet = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(home / "dask")]
+    processes += [subprocess.Popen([*worker, *quiet, "--no-nanny"]) for _ in range(2)]
+    monkeypatch.setenv("DASK_SCHEDULER", json.loads(address_file.read_text())["address"])
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
+    cluster: list[subprocess.Popen[bytes]], undisturbed: Path, home: Path
+) -> None:
+    expected, progress = rows_in(undisturbed), []
+    for key, row in sweep._make({run.key(): run for run in tiny_runs()}, jobs=2):
+        progress.append(key)
+        if len(progress) == 3:
+            cluster[1].send_signal(signal.SIGKILL)
+        assert row.key == key
+    assert len(progress) == len(set(progress)) == 12
+    assert rows_in(home) == expected
