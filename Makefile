@@ -7,6 +7,7 @@ JOBS    ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null ||
 ARGS    ?=
 FORCE   ?=
 WAIT    ?=
+RUN     ?=
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -14,7 +15,7 @@ PY := .venv/bin/python
 STAMP := .venv/.stamp-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce test lint lab bench clean distclean
+.PHONY: help env doctor reproduce plan why test lint lab bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +33,12 @@ doctor:  ## say whether this machine is ready, and what to do
 reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
 	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
 		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(ARGS)
+
+plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
+	@$(PY) -m regnde.cli plan --profile "$(PROFILE)" --jobs "$(JOBS)"
+
+why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/local_biased/0@1e-05
+	@$(PY) -m regnde.cli why "$(RUN)" --profile "$(PROFILE)"
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them
 	$(PY) -m pytest

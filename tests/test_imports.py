@@ -37,7 +37,7 @@ ALLOWED = {
     "stamps": {"data", "provenance", "store"},
     "contract": {"store"},
     "notebooks": {"alone", "contract", "provenance", "stamps", "store"},
-    "cli": {"doctor", "notebooks", "provenance", "stamps", "store", "tables"},
+    "cli": {"doctor", "notebooks", "provenance", "runs", "stamps", "store", "sweep", "tables"},
 }
 
 

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from regnde import cli, notebooks, provenance, stamps, store
+from regnde import cli, notebooks, provenance, runs, stamps, store
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Path("data", "reference", "provenance.schema.json")
@@ -72,7 +72,7 @@ def command(*arguments: str) -> list[str]:
 
 def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m regnde.cli reproduce` on another root folder."""
-    environment = os.environ | {"REGNDE_HOME": str(bundle)}
+    environment = os.environ | {"REGNDE_HOME": str(bundle), "REGNDE_OFFLINE": "1"}
     return subprocess.run(command(*arguments), env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
 
 
@@ -270,9 +270,9 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
         notebooks.Outcome("00_bad", bad, 1.0, notebooks.Failure("ValueError", "no", 4, "f()")),
         notebooks.Outcome("01_good", good, 1.0),
     ]
-    tables = types.SimpleNamespace(summary=lambda profile: f"# Results, {profile}")
+    tables = types.SimpleNamespace(summary=lambda profile, rows, **options: f"# Results, {profile}")
     add_schema(tmp_path)
-    monkeypatch.setattr(store, "rows", lambda profile: [])
+    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
     for module in (store, cli):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr("regnde.tables", tables, raising=False)
@@ -316,14 +316,21 @@ def everything(bundle: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths if path.is_file() and path.suffix != ".lock"}
 
 
-@pytest.fixture
-def two(bundle: Path) -> Path:
-    """A bundle whose notebook 01 makes a figure and whose notebook 02 makes a row; both were executed."""
+@pytest.fixture(scope="module")
+def two_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bundle = tmp_path_factory.mktemp("two")
+    add_schema(bundle)
     write(bundle / "notebooks" / "01_good.ipynb", FIGURE, READS)
     write(bundle / "notebooks" / "02_row.ipynb", ROW, READS)
     (bundle / "requirements.lock").write_text("a==1\n")
     assert executed(bundle) == {"01_good", "02_row"}
     return bundle
+
+
+@pytest.fixture
+def two(two_once: Path, tmp_path: Path) -> Path:
+    """A bundle whose notebook 01 makes a figure and whose notebook 02 makes a row; both were executed."""
+    return Path(shutil.copytree(two_once, tmp_path / "bundle"))
 
 
 def executed(bundle: Path, **options: Any) -> set[str]:
@@ -415,7 +422,8 @@ def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_prove
 ) -> None:
     add_schema(tmp_path)
     text = ["# one"]
-    tables = types.SimpleNamespace(summary=lambda profile: text[0])
+    tables = types.SimpleNamespace(summary=lambda profile, rows, **options: text[0])
+    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
     monkeypatch.setattr("regnde.tables", tables, raising=False)
     monkeypatch.setitem(sys.modules, "regnde.tables", tables)
     for module in (store, cli):
@@ -453,7 +461,7 @@ WAITS = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.
 
 
 def start(bundle: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"REGNDE_HOME": str(bundle)}
+    environment = os.environ | {"REGNDE_HOME": str(bundle), "REGNDE_OFFLINE": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command(*arguments), env=environment, cwd=bundle, **pipes)
 

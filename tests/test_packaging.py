@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -91,6 +95,54 @@ def test_an_install_that_dies_in_the_middle_is_taken_up_by_the_next_call(tmp_pat
     assert make() == (0, 1, 3)
     (tmp_path / "requirements.lock").write_text("torch==1.0\n")
     assert make() == (0, 1, 5)
+
+
+def make_env(folder: Path, stand_in: str) -> subprocess.Popen[str]:
+    """`make env` in a copy of the files that it needs, with a stand-in for Python that locks, and installs as told."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    python = folder / "python"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in\n*fcntl*) exec {sys.executable} "$@";;\n'
+        f'*venv*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n*install*) {stand_in};;\nesac\n'
+    )
+    python.chmod(0o755)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    return subprocess.Popen(["make", "env", f"PYTHON={python}"], cwd=folder, **options)
+
+
+def test_of_two_makes_at_once_one_installs_and_the_other_waits_for_it(tmp_path: Path) -> None:
+    both = [make_env(tmp_path, "echo begin >> log; sleep 1; echo end >> log") for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (tmp_path / "log").read_text().split() == ["begin", "end"] * 2, "the two installs of one make"
+    assert sum("waiting" in text for text in said) == 1
+    assert len(list(tmp_path.glob(".venv/.stamp*"))) == 1
+
+
+def test_a_make_that_was_killed_while_it_installed_does_not_block_the_next(tmp_path: Path) -> None:
+    install = "echo begin >> log; test -e go || exec sleep 60; echo end >> log"
+    killed = make_env(tmp_path, install)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    (tmp_path / "go").touch()
+    after = make_env(tmp_path, install)
+    said = after.communicate(timeout=30)[0]
+    assert after.returncode == 0, said
+    assert "waiting" not in said
+    assert (tmp_path / "log").read_text().split() == ["begin", "begin", "end", "begin", "end"]
+
+
+def test_doctor_needs_no_environment(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "lib").symlink_to(ROOT / "lib")
+    command = ["make", "--no-print-directory", "doctor", f"PYTHON={sys.executable}"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "Python: " in ended.stdout
+    assert "disk: " in ended.stdout
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize("identifier", PAPERS)

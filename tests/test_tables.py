@@ -100,15 +100,17 @@ def test_a_table_for_readers_is_in_order_and_says_nothing_where_nothing_is_known
     assert tables.markdown(table).count("\n") == len(table) + 1
 
 
-def test_the_summary_names_the_data_and_what_they_cannot_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ROOT", tmp_path)
-    assert "No rows yet" in tables.summary("quick")
-    for stored in ROWS:
-        store.write(stored)
-    text = tables.summary("quick")
-    assert "ten digits" in text
-    assert "Ten digits show nothing." in text
-    assert "profile quick" in text
+def test_the_summary_names_the_data_what_they_cannot_show_and_what_is_missing() -> None:
+    text = tables.summary("quick", ROWS, missing=["mnist_ode/steer/0@1e-05"], stale=["mnist_ode/steer/0@1e-05"])
+    for expected in ("ten digits", "Ten digits show nothing.", "profile quick", "Not run yet** (1)", "Stale** (1)"):
+        assert expected in text
+    assert text.count("mnist_ode/steer/0") == 2
+    assert "Not run yet" not in tables.summary("quick", ROWS)
+
+
+def test_rows_of_different_device_classes_are_never_averaged() -> None:
+    with pytest.raises(ValueError, match="several devices"):
+        tables.compare([*ROWS, replace(ROWS[0], made_of={"device": "cuda"})])
 
 
 def test_a_figure_is_stored_with_alt_text_and_what_it_was_drawn_from_and_is_byte_stable(

@@ -1,4 +1,4 @@
-"""The command line that the Makefile calls: `python -m regnde.cli reproduce`, or `doctor`."""
+"""The command line that the Makefile calls: `python -m regnde.cli reproduce`, `plan`, `why` or `doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from regnde import doctor, notebooks, provenance, stamps, store
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by `arguments` (default: those of the process) and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return {"reproduce": reproduce, "doctor": lambda options: doctor.main()}[options.command](options)
+        return COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("regnde: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
@@ -57,16 +57,49 @@ def reproduce(options: argparse.Namespace) -> int:
     return FAILED if failures else OK
 
 
+def plan(options: argparse.Namespace) -> int:
+    """Print which runs of a profile are stored, which would be trained, and about how long that would take."""
+    from regnde import runs, sweep
+
+    try:
+        print("\n".join(sweep.plan(runs.needed(options.profile), options.jobs or os.cpu_count() or 1)))
+    except ValueError as error:
+        print(f"regnde: {error}", file=sys.stderr)
+        return BAD_USAGE
+    return OK
+
+
+def why(options: argparse.Namespace) -> int:
+    """Print what changed since the stored row of a run was made."""
+    from regnde import runs
+
+    try:
+        run = runs.find_run(options.run, options.profile)
+        found = runs.status([run])
+    except ValueError as error:
+        print(f"regnde: {error}", file=sys.stderr)
+        return BAD_USAGE
+    if found.rows:
+        print(f"{run.name}: its stored row is current ({_shown(store.path_of(found.rows[0]))})")
+    elif found.stale:
+        changes = "\n".join(f"  {line}" for line in runs.why(run, found.stale[0][1]))
+        print(f"{run.name}: its stored row is stale; since it was made these changed:\n{changes}")
+    else:
+        print(f"{run.name}: no row is stored; `make reproduce PROFILE={run.profile}` trains it")
+    return OK
+
+
 def _write_summary(profile: str) -> None:
     """Print the summary, and store it with what made it; the files of an equal one are left as they are."""
-    from regnde import tables
+    from regnde import runs, tables  # here, since PyTorch takes seconds
 
-    text = tables.summary(profile).rstrip() + "\n"
+    found = runs.status(runs.needed(profile))
+    missing, stale = [run.name for run in found.missing], [run.name for run, _ in found.stale]
+    text = tables.summary(profile, found.rows, missing=missing, stale=stale).rstrip() + "\n"
     path = ROOT / "build" / profile / "summary.md"
     is_there = path.exists() and path.with_suffix(".provenance.json").exists()
     if not is_there or path.read_text(encoding="utf-8") != text:
-        rows = store.rows(profile)
-        record = provenance.record(profile, **stamps.behind(rows), rows=sorted(row.key for row in rows))
+        record = provenance.record(profile, **stamps.behind(found.rows), rows=sorted(row.key for row in found.rows))
         path.with_suffix(".provenance.json").unlink(missing_ok=True)
         write_atomically(path, text.encode())
         provenance.beside(path, record)
@@ -75,13 +108,13 @@ def _write_summary(profile: str) -> None:
 
 def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> str:
     """Say what a run that began at `start` (seconds since the epoch) left, and where."""
-    finished = sum(outcome.failure is None for outcome in outcomes)
-    kept = sum(outcome.kept for outcome in outcomes)
+    finished = f"{sum(outcome.failure is None for outcome in outcomes)} of {len(outcomes)} finished"
+    kept = f" ({n} kept)" if (n := sum(outcome.kept for outcome in outcomes)) else ""
     build, results = ROOT / "build" / profile, results_folder(profile)
     figures = [path for kind in ("png", "svg", "pdf") for path in (ROOT / "figures").rglob(f"*.{kind}")]
     lines = [
         f"profile {profile}, {time.time() - start:.0f} s:",
-        f"  notebooks  {finished} of {len(outcomes)} finished{f' ({kept} kept)' if kept else ''}, in {_shown(build / 'notebooks')}",
+        f"  notebooks  {finished} of {len(outcomes)} finished ({kept} kept), in {_shown(build / 'notebooks')}",
         f"  figures    {_count(figures, start)}, in {_shown(ROOT / 'figures')}",
         f"  rows       {_count(results.rglob('*.json'), start)}, in {_shown(results)}",
     ]
@@ -127,8 +160,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="for every notebook run; repeatable",
     )
+    command = commands.add_parser("plan", help="say what would be trained, and about how long it would take")
+    command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    command.add_argument("--jobs", type=int, help="processes (default: one for each core)")
+    command = commands.add_parser("why", help="say what changed since a run's stored row was made")
+    command.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
+    command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     commands.add_parser("doctor", help="say whether this machine is ready, and what to do")
     return parser
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "reproduce": reproduce,
+    "plan": plan,
+    "why": why,
+    "doctor": lambda options: doctor.main(),
+}
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def method_look(method: str) -> Look:
 def reference_slope(x: Sequence[float], y: float, slope: float, *, ax: Axes | None = None, above: bool = False) -> Axes:
     """Draw a grey line of a known slope in log-log axes, from (x[0], y) to x[1], with the slope written at its middle.
 
-    The text stands above the line (`above`, for a line above the data) or below it, on the side where it is clear of it.
+    The text stands above the line (`above`, for a line above the data) or below it, where it is clear of it.
     """
     ax = ax or plt.gca()
     ax.loglog(x, [y, y * (x[1] / x[0]) ** slope], color="0.35", linewidth=1.5)

@@ -75,12 +75,13 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
         rows: of one experiment, one profile and one data set.
 
     Raises:
-        ValueError: the rows are of several experiments, profiles, data sets or parts, which no table may mix.
+        ValueError: there are no rows, or they are of several experiments, profiles, data sets, parts or device classes,
+            which no table may mix.
     """
     if not rows:
         raise ValueError("there are no rows to compare; run `make reproduce` first")
-    for what in ("experiment", "profile", "data", "part"):
-        values = sorted({getattr(row, what) for row in rows})
+    for what in ("experiment", "profile", "data", "part", "device"):
+        values = sorted({row.made_of.get(what, "cpu") if what == "device" else getattr(row, what) for row in rows})
         if len(values) > 1:
             raise ValueError(f"rows of several {what}s cannot stand in one table: {values}")
     runs = frame(rows)
@@ -122,7 +123,7 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
 
     def number(value: float, form: str, unit: str = "") -> str:
-        return "" if math.isnan(value) else f"{value:{form}}{unit}"
+        return "" if math.isnan(value) else f"{value:z{form}}{unit}"
 
     form = f".{digits}f" if percent else f".{digits}g"
     return pd.DataFrame(
@@ -164,16 +165,24 @@ def caption(rows: Sequence[Row]) -> str:
     return " ".join(part for part in (what, smoke if row.profile == "smoke" else "", row.note) if part)
 
 
-def summary(profile: str) -> str:
-    """Return the tables of all experiments with rows of a profile as one markdown text."""
-    rows = store.rows(profile)
+def summary(profile: str, rows: Sequence[Row], *, missing: Sequence[str] = (), stale: Sequence[str] = ()) -> str:
+    """Return the tables of all experiments as one markdown text, and what they lack.
+
+    Args:
+        profile: of the rows.
+        rows: current ones only.
+        missing: names of the runs that the profile needs and that have no current row.
+        stale: those of them with a row made of other settings, data or source.
+    """
     parts = [f"# Results of this machine, profile {profile}"]
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.experiment, row.data), []).append(row)
-    for (experiment, _), group in groups.items():
+    for experiment in dict.fromkeys(row.experiment for row in rows):
+        group = [row for row in rows if row.experiment == experiment]
         table = markdown(readable(compare(group), metric=group[0].metric))
         parts += [f"## {experiment}", caption(group), table]
-    if not rows:
+    if not rows and not missing:
         parts.append("No rows yet: no notebook of this profile has trained anything.")
+    if missing:
+        parts.append(f"**Not run yet** ({len(missing)}): {', '.join(missing)}.")
+    if stale:
+        parts.append(f"**Stale** ({len(stale)}), left out above; `make why RUN=...` tells why: {', '.join(stale)}.")
     return "\n\n".join(parts) + "\n"
