@@ -114,7 +114,7 @@ def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> 
     figures = [path for kind in ("png", "svg", "pdf") for path in (ROOT / "figures").rglob(f"*.{kind}")]
     lines = [
         f"profile {profile}, {time.time() - start:.0f} s:",
-        f"  notebooks  {finished} of {len(outcomes)} finished ({kept} kept), in {_shown(build / 'notebooks')}",
+        f"  notebooks  {finished}{kept}, in {_shown(build / 'notebooks')}",
         f"  figures    {_count(figures, start)}, in {_shown(ROOT / 'figures')}",
         f"  rows       {_count(results.rglob('*.json'), start)}, in {_shown(results)}",
     ]

@@ -88,7 +88,7 @@ def run(
     timeout: float | None = None,
     force: bool = False,
     wait: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, flush=True),
+    say: Callable[[str], None] = lambda line: print(f"{line}\n", end="", flush=True),
 ) -> list[Outcome]:
     """Execute the notebooks of `root`/notebooks into `root`/build/`profile`/notebooks, `jobs` at a time.
 
