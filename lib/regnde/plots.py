@@ -250,3 +250,15 @@ def state_plane(solution: Any, *, ax: Axes | None = None) -> Axes:
 def _legend_above(ax: Axes) -> None:
     """Put the legend over the axes, where it hides no data (figures with layout="constrained" make room for it)."""
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, fontsize="small", frameon=False)
+
+
+def png(fig: Figure) -> bytes:
+    """Return a figure as a PNG and close it: the value of an `ipywidgets.Image`.
+
+    A picture that sliders redraw belongs there. The Output widget of `ipywidgets.interact` needs answers from the
+    front end while the cell runs, which now and then stops a notebook that runs without one.
+    """
+    buffer = BytesIO()
+    fig.savefig(buffer, format="png")
+    plt.close(fig)
+    return buffer.getvalue()

@@ -175,7 +175,7 @@ class _Progress:
 
     def __init__(self, runs: dict[str, Run], jobs: int) -> None:
         self.left, self.jobs, self.total = dict(runs), jobs, len(runs)
-        self.bar = tqdm(total=self.total, desc="training runs", disable=not self.total or not sys.stderr.isatty())
+        self.bar = tqdm(total=self.total, desc="training runs", disable=not self.total or not _somebody_watches())
 
     def done(self, run: Run, row: Row) -> None:
         self.left = {key: other for key, other in self.left.items() if other != run}
@@ -187,6 +187,11 @@ class _Progress:
             print(f"{made}/{self.total} {run.name}: NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s{rest}", flush=True)
         if not self.left:
             self.bar.close()
+
+
+def _somebody_watches() -> bool:
+    """Whether this is a terminal or an open notebook, and not a notebook that the runner executes headless."""
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and "REGNDE_ARTEFACTS" not in os.environ)
 
 
 def estimate(runs: Iterable[Run], jobs: int) -> float | None:

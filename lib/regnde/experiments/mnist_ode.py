@@ -34,7 +34,7 @@ PAPER = Budget(
     },
 )
 QUICK = PAPER.but(
-    steps=500,
+    steps=400,
     batch=128,
     lr=6e-3,
     schedule="cosine",

@@ -33,7 +33,7 @@ PAPER = Budget(
         "local_biased": {"weight": 1e-4, "weight_end": 0.03},
     },
 )
-QUICK = PAPER.but(steps=600, rtol=1e-6, atol=1e-6, history_every=25)
+QUICK = PAPER.but(steps=500, rtol=1e-6, atol=1e-6, seeds=(0, 1), history_every=25)
 """Weights chosen on times held out between the training times (part='validation'), seed 0."""
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 
