@@ -126,7 +126,7 @@ def test_a_broken_head_or_parameters_cell_is_named(tmp_path: Path, arguments: di
         ("if seeds:\n    %pip install torch", "calls pip"),
         ("open('/home/me/x')", "absolute path"),
         ("open('/Users/me/x')", "absolute path"),
-        ("open('/work/x')", "absolute path"),
+        ("open('/home/x')", "absolute path"),
         ("open(r'C:\\x')", "absolute path"),
         ("x = = 1", "cell 4 does not parse"),
     ],
