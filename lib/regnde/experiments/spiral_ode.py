@@ -33,8 +33,8 @@ PAPER = Budget(
         "local_biased": {"weight": 1e-4, "weight_end": 0.03},
     },
 )
-QUICK = PAPER.but(steps=400, rtol=1e-6, atol=1e-6, seeds=(0, 1), history_every=25)
-"""Weights chosen on times held out between the training times (part='validation'), seed 0."""
+QUICK = PAPER.but(steps=400, lr=3e-2, rtol=1e-6, atol=1e-6, seeds=(0, 1), history_every=25)
+"""Weights and learning rate from short ladders on times held out between the training times, seed 0."""
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 
 
