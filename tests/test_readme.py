@@ -45,7 +45,5 @@ def test_the_regularizer_of_the_readme_joins_the_menu_and_works(monkeypatch: pyt
 
 def test_every_file_that_the_readme_links_to_exists_and_every_notebook_is_on_its_map() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
-    made = {"figures"}  # drawn by the commands
-    missing = [link for link in links if not (ROOT / link).exists() and link.split("/")[0] not in made]
-    assert missing == []
+    assert [link for link in links if not (ROOT / link).exists()] == []
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} <= {link.split("/")[-1] for link in links}
