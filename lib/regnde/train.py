@@ -20,6 +20,8 @@ from regnde.models import Solve, hold_still
 from regnde.solve import Regularizer, Solution, solve_ode
 from regnde.store import Row
 
+TIMINGS = 5
+"""A prediction's time is the smallest of at least so many."""
 IMPORTED = time.time()
 """When this process imported the library, as the clock of files."""
 CONTROL = "no_dynamics"
@@ -298,20 +300,21 @@ class Measured:
 @torch.no_grad()
 def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> Measured:
     """Measure a model on all batches of a part; means weigh each batch by its size."""
-    sizes, seconds, columns = [], [], []
-    for batch in problem.test_batches(part):
+    batches = problem.test_batches(part)
+    sizes, seconds, columns = [len(batch[-1]) for batch in batches], [], []
+    rounds = math.ceil(TIMINGS / len(batches))
+    for batch in batches * rounds:
         inputs = problem.inputs(batch)
         started = time.perf_counter()
         output, solution = model(inputs, solve)
         seconds.append(time.perf_counter() - started)
-        sizes.append(len(batch[-1]))
         trace = solution.trace
         loss, metric = problem.loss(output, batch).item(), problem.metric(output, batch)
         columns.append((loss, metric, trace.nfe, trace.accepted, trace.rejected))
     n = sum(sizes)
     loss, metric, nfe, accepted, rejected = (
         math.fsum(size * value for size, value in zip(sizes, column, strict=True)) / n
-        for column in zip(*columns, strict=True)
+        for column in zip(*columns[: len(batches)], strict=True)
     )
-    full = [second for second, size in zip(seconds, sizes, strict=True) if size == max(sizes)]
+    full = [second for second, size in zip(seconds, sizes * rounds, strict=True) if size == max(sizes)]
     return Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=min(full))
