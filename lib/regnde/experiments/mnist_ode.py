@@ -54,7 +54,7 @@ QUICK = PAPER.but(
         "local_biased": {"weight": 0.3},
     },
 )
-"""Chosen on 10,000 training images held out (part='validation'), seed 0; see the notes in notebook 06."""
+"""Learning rate and local weights: ladders on 10,000 training images held out (part='validation'), seed 0."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "embedded", "limit": 64})
 
 
