@@ -96,7 +96,8 @@ def test_the_gradient_of_a_local_penalty_agrees_with_finite_differences(name: st
         dt = initial_step(cubic_field, 0.0, solution.trace.y[3], k1, direction=1.0, order=5, **TOLERANCES)
 
     def penalty(theta: Tensor) -> Tensor:
-        scaled = dataclasses.replace(solution, f=lambda t, y: theta[0] * cubic_field(t, y) + theta[1] * y)
+        method = dataclasses.replace(solution.method, f=lambda t, y: theta[0] * cubic_field(t, y) + theta[1] * y)
+        scaled = dataclasses.replace(solution, method=method)
         return local_error(scaled, solution.trace.t[3].item(), solution.trace.y[3], dt, times_dt=times_dt)
 
     theta = torch.tensor([1.1, 0.1], dtype=torch.float64, requires_grad=True)
@@ -172,7 +173,8 @@ def test_the_local_step_is_clipped_to_the_end_of_the_interval() -> None:
         times.append(t.item())
         return cubic_field(t, y)
 
-    local_error(dataclasses.replace(solution, f=f), 1.4, SPIRAL0, 5.0)
+    method = dataclasses.replace(solution.method, f=f)
+    local_error(dataclasses.replace(solution, method=method), 1.4, SPIRAL0, 5.0)
     assert max(times) == pytest.approx(1.5)
 
 

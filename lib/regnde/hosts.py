@@ -1,23 +1,39 @@
-"""The closed boxes: the same Solution from torchdiffeq.odeint / odeint_adjoint."""
+"""The closed boxes: the same Solution from torchdiffeq.odeint / odeint_adjoint and torchsde.sdeint / sdeint_adjoint."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torchdiffeq
+import torchsde
 from torch import Tensor, nn
 
-from regnde.checks import Counted, SolverError, check_problem, check_sampled, choose
-from regnde.solve import Solution, Trace
-from regnde.steps import Field
+from regnde.checks import (
+    Counted,
+    SolverError,
+    brownian_path,
+    check_problem,
+    check_sampled,
+    check_sde,
+    choose,
+)
+from regnde.methods import RungeKutta, StochasticRungeKutta
+from regnde.solution import Solution, Trace
+from regnde.sri_tableaus import SRI_TABLEAUS
+from regnde.steps import ERROR_ESTIMATES, Field
 from regnde.tableaus import BOSH3, DOPRI5, TSIT5
 
 GRADIENTS: dict[str, Callable[..., Any]] = {
     "backprop": torchdiffeq.odeint,
     "adjoint": torchdiffeq.odeint_adjoint,
+}
+SDE_GRADIENTS: dict[str, Callable[..., Any]] = {
+    "backprop": torchsde.sdeint,
+    "adjoint": torchsde.sdeint_adjoint,
 }
 
 HOST_TABLEAUS = {
@@ -170,12 +186,114 @@ def odeint_solve(
     direction = 1.0 if t[-1] > t[0] else -1.0
     return Solution(
         t=t,
-        y=states if sampled_t is None else states[back[place]],
+        y=states[back[place]],
         trace=recorder.trace(with_gradient=gradient == "backprop" and torch.is_grad_enabled(), direction=direction),
-        f=f,
-        tableau=tableau,
-        rtol=rtol,
-        atol=atol,
+        method=RungeKutta(f, tableau, rtol, atol),
         sampled_t=times[sampled_place],
-        sampled_y=None if sampled_t is None else states[back[sampled_place]].detach(),
+        sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
+    )
+
+
+class _CountedSDE(nn.Module):
+    """torchsde's view of an SDE: drift and diffusion that count their evaluations, time in the dtype of the state."""
+
+    def __init__(self, sde: Any, y0: Tensor) -> None:
+        super().__init__()
+        self.sde = sde  # registered as a submodule when it is one, so that the adjoint finds its parameters
+        self.noise_type, self.sde_type = sde.noise_type, sde.sde_type
+        self.drift = Counted(sde.f, y0, what="the drift")
+        self.diffusion = Counted(sde.g, y0, name="g", what="the diffusion of diagonal noise")
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.drift(t.to(y.dtype), y)
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.diffusion(t.to(y.dtype), y)
+
+
+def sdeint_solve(
+    sde: Any,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    dt: float,
+    method: str = "milstein",
+    adaptive: bool = False,
+    gradient: str = "backprop",
+    own_method: str = "sosri2",
+    estimate: str = "embedded",
+    bm: torchsde.BrownianInterval | None = None,
+    seed: int | None = None,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+    **others: Any,
+) -> Solution:
+    """Solve the Ito SDE dy = f(t, y) dt + g(t, y) dW with torchsde, unmodified; penalties take one step of our own.
+
+    Args:
+        sde: torchsde's convention: methods f(t, y) and g(t, y), noise_type 'diagonal', sde_type 'ito'.
+        y0, t, bm, seed, sampled_t: as for `solve.solve_sde`.
+        rtol, atol: tolerance that a local penalty scales its step's error with; torchsde's, too, when adaptive.
+        dt: torchsde's step, or its first one when adaptive; the size of the local penalty's step (step='solver').
+        method: torchsde's method: 'milstein', 'srk', 'euler'.
+        adaptive: let torchsde control its steps (by step doubling; it does not tell them, so that a local penalty has
+            to choose step='initial').
+        gradient: 'backprop' (torchsde.sdeint) or 'adjoint' (torchsde.sdeint_adjoint; sde must be an nn.Module).
+        own_method: method of the local penalty's step, 'sosri2' or 'sosri'.
+        estimate: its error estimate, see steps.ERROR_ESTIMATES.
+        records: must be empty: torchsde's error estimate has no gradient.
+        **others: further arguments of torchsde's function, for example adjoint_method.
+
+    Returns:
+        The Solution. Its trace has the times of fixed steps, but neither states nor error ratios: local_unbiased works,
+        local_biased, which starts from recorded states, does not.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f and g are evaluated.
+        SolverError: torchsde gave up.
+    """
+    sdeint = choose("gradient", SDE_GRADIENTS, gradient)
+    tableau = choose("own_method", SRI_TABLEAUS, own_method)
+    choose("estimate", ERROR_ESTIMATES, estimate)
+    t = check_problem(y0, t, rtol, atol)
+    check_sde(t, getattr(sde, "noise_type", "unknown"), getattr(sde, "sde_type", "unknown"))
+    if not dt > 0:
+        raise ValueError(f"dt must be positive, found {dt}")
+    if records:
+        raise ValueError(
+            f"torchsde computes its error estimate without gradient, so there is no {' or '.join(sorted(records))} to "
+            "record: use local_unbiased, or solve_sde for global penalties"
+        )
+    times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
+    unique, back = torch.unique_consecutive(times, return_inverse=True)
+    bm = brownian_path(bm, y0, t, seed)
+    counted = _CountedSDE(sde, y0)
+    settings = {"method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, **others}
+    try:
+        states = sdeint(counted, y0, unique.to(y0.device), bm=bm, **settings)
+    except AssertionError as error:
+        raise SolverError(f"torchsde gave up: {error}") from error
+    t0, t1 = float(t[0]), float(t[-1])
+    starts = torch.arange(0 if adaptive else math.ceil((t1 - t0) / dt - 1e-9), dtype=torch.float64) * dt + t0
+    none = torch.empty(0, dtype=torch.float64)
+    trace = Trace(
+        t=starts,
+        dt=torch.clamp(t1 - starts, max=dt),
+        y=(),
+        error_ratio=none,
+        stiffness=None,
+        rejected_t=none,
+        rejected_dt=none,
+        nfe=counted.drift.nfe,
+        nfe_diffusion=counted.diffusion.nfe,
+    )
+    return Solution(
+        t=t,
+        y=states[back[place]],
+        trace=trace,
+        method=StochasticRungeKutta(sde.f, sde.g, bm, t1, tableau, rtol, atol, estimate),
+        sampled_t=times[sampled_place],
+        sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
     )

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from regnde.checks import choose
-from regnde.control import initial_step
-from regnde.solve import Regularizer, Solution
-from regnde.steps import error_ratio, rk_step
+from regnde.solution import Solution
+from regnde.solve import Regularizer
 
 
 @dataclass(frozen=True)
@@ -165,6 +164,11 @@ def local_biased(
     step_size = choose("step", STEP_SIZES, step)
 
     def penalty(solution: Solution, rng: torch.Generator) -> Tensor:
+        if not solution.trace.y:
+            raise ValueError(
+                "local_biased starts from a state that the solver recorded, but this solve recorded none (torchsde "
+                "does not tell its states): use local_unbiased"
+            )
         i = int(torch.randint(solution.trace.accepted, (1,), generator=rng))
         t, y = float(solution.trace.t[i]), solution.trace.y[i]
         return local_error(solution, t, y, step_size(solution, t, y), times_dt=times_dt)
@@ -184,13 +188,14 @@ def local_error(solution: Solution, t: float, y: Tensor, dt: float, *, times_dt:
     """
     end = float(solution.t[-1])
     dt = math.copysign(min(abs(dt), abs(end - t)), end - float(solution.t[0]))
-    step = rk_step(solution.f, t, y, dt, solution.tableau)
-    ratio = error_ratio(step.error, y, step.y1, rtol=solution.rtol, atol=solution.atol)
+    ratio = solution.method.ratio(solution.method.take(t, y, dt))
     return abs(dt) * ratio if times_dt else ratio
 
 
 def _solver_step(solution: Solution, t: float, y: Tensor) -> float:
     """Size of the accepted step that contains t."""
+    if not solution.trace.accepted:
+        raise ValueError("this solve does not tell its steps (torchsde, adaptive): use step='initial', or fixed steps")
     starts, direction = solution.trace.t, math.copysign(1.0, float(solution.trace.dt[0]))
     i = int(torch.searchsorted(direction * starts, direction * t, right=True)) - 1
     return float(solution.trace.dt[max(i, 0)])
@@ -198,18 +203,7 @@ def _solver_step(solution: Solution, t: float, y: Tensor) -> float:
 
 def _initial_step(solution: Solution, t: float, y: Tensor) -> float:
     """Size that the solver would try first if it started at (t, y)."""
-    with torch.no_grad():
-        k1 = solution.f(y.new_tensor(t), y)
-    return initial_step(
-        solution.f,
-        t,
-        y,
-        k1,
-        direction=math.copysign(1.0, float(solution.t[-1] - solution.t[0])),
-        order=solution.tableau.order,
-        rtol=solution.rtol,
-        atol=solution.atol,
-    )
+    return solution.method.first_step(t, y, None, math.copysign(1.0, float(solution.t[-1] - solution.t[0])))
 
 
 STEP_SIZES: dict[str, Callable[[Solution, float, Tensor], float]] = {

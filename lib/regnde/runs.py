@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Run:
 
     experiment: str
     regularizer: str
-    """Name in the menu, or train.CONTROL."""
+    """Name in the menu (and a variant after a colon), or train.CONTROL."""
     seed: int
     profile: str
     part: str = "test"
@@ -35,8 +35,10 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run in words: experiment/regularizer/seed@tolerance."""
-        return f"{self.experiment}/{self.regularizer}/{self.seed}@{self.budget().rtol:g}"
+        """The run in words: experiment/regularizer/seed@tolerance, and the solver of the training if not our own."""
+        budget = self.budget()
+        host = "" if budget.host == "own" else f"/{budget.host}"
+        return f"{self.experiment}/{self.regularizer}/{self.seed}@{budget.rtol:g}{host}"
 
     def budget(self) -> Budget:
         """Return the budget of the profile with this run's overrides."""
@@ -47,7 +49,8 @@ class Run:
         if self.regularizer == train.CONTROL:
             return None
         of_profile = self.budget().regularizers.get(self.regularizer, {})
-        return regularizers.make(self.regularizer, **{**of_profile, **self.settings})
+        made = regularizers.make(self.regularizer.split(":")[0], **{**of_profile, **self.settings})
+        return replace(made, name=self.regularizer)
 
     def ingredients(self) -> dict[str, Any]:
         """Return what the run depends on beside its settings: see `train.ingredients`."""
@@ -99,7 +102,8 @@ class Run:
 
     def slot(self) -> tuple[Any, ...]:
         """Return what the run is in the eyes of a reader: rows of one slot and different keys replace each other."""
-        return self.experiment, self.regularizer, self.seed, self.profile, self.part, self.budget().rtol
+        budget = self.budget()
+        return self.experiment, self.regularizer, self.seed, self.profile, self.part, budget.rtol, budget.host
 
 
 def weights_path(row: Row) -> Path:
@@ -109,7 +113,7 @@ def weights_path(row: Row) -> Path:
 
 def slot_of(row: Row) -> tuple[Any, ...]:
     """Return the slot of a stored row (see `Run.slot`)."""
-    return row.experiment, row.regularizer, row.seed, row.profile, row.part, row.tolerance
+    return row.experiment, row.regularizer, row.seed, row.profile, row.part, row.tolerance, row.host
 
 
 def needed(profile: str, experiment: str | None = None) -> list[Run]:
@@ -118,10 +122,9 @@ def needed(profile: str, experiment: str | None = None) -> list[Run]:
     for name in experiments.names() if experiment is None else [experiment]:
         budget = experiments.get(name).budget(profile)
         for entry in budget.runs:
-            over = {} if entry.tolerance is None else {"rtol": entry.tolerance, "atol": entry.tolerance}
             for regularizer in entry.regularizers:
                 seeds = budget.seeds if entry.seeds is None else entry.seeds
-                found += [Run(name, regularizer, seed, profile, overrides=over) for seed in seeds]
+                found += [Run(name, regularizer, seed, profile, overrides=entry.overrides()) for seed in seeds]
     return found
 
 

@@ -1,73 +1,33 @@
-"""The open box: solve_ode -> Solution with its Trace (small, readable, fast loops)."""
+"""The open box: solve_ode, solve_sde -> Solution with its Trace (one small, readable, fast loop)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+import torchsde
 from torch import Tensor
 
-from regnde.checks import Counted, SolverError, check_problem, check_sampled, choose
-from regnde.control import CONTROLLERS, Controller, initial_step
-from regnde.steps import Field, Step, error_ratio, rk_step, stiffness_ratio
+from regnde.checks import (
+    Counted,
+    SolverError,
+    brownian_path,
+    check_options,
+    check_problem,
+    check_sampled,
+    check_sde,
+    choose,
+)
+from regnde.control import CONTROLLERS, Controller
+from regnde.methods import Method, RungeKutta, StochasticRungeKutta
+from regnde.solution import Solution, Trace
+from regnde.sri_tableaus import SRI_TABLEAUS, SRITableau
+from regnde.steps import ERROR_ESTIMATES, Field, SRIStep, Start, Step, stiffness_ratio
 from regnde.tableaus import TABLEAUS, Tableau
 
 RECORDS = ("error_ratio", "stiffness")
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What the solver did: one entry for each accepted step, and a count of everything it paid for."""
-
-    t: Tensor
-    """Times at which the accepted steps start, (steps,), float64."""
-    dt: Tensor
-    """Signed sizes of the accepted steps, (steps,), float64; they carry no gradient."""
-    y: tuple[Tensor, ...]
-    """States at which the accepted steps start, each (batch, ...), detached."""
-    error_ratio: Tensor
-    """Scaled errors of the accepted steps, (steps,)."""
-    stiffness: Tensor | None
-    """Stiffness estimates of the accepted steps, (steps,); None where the method gives none."""
-    rejected_t: Tensor
-    rejected_dt: Tensor
-    """Times and sizes of the rejected steps, (rejected,), float64."""
-    nfe: int
-    """Evaluations of f in this solve."""
-    with_gradient: frozenset[str] = frozenset()
-    """Which of 'error_ratio' and 'stiffness' carry a gradient."""
-
-    @property
-    def accepted(self) -> int:
-        """Number of accepted steps."""
-        return len(self.t)
-
-    @property
-    def rejected(self) -> int:
-        """Number of rejected steps."""
-        return len(self.rejected_t)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """States at the times asked for, the trace of the solve, and how it was solved."""
-
-    t: Tensor
-    """(times,), float64."""
-    y: Tensor
-    """(times, batch, ...)."""
-    trace: Trace
-    f: Field
-    tableau: Tableau
-    """The method whose single step a local penalty takes."""
-    rtol: float
-    atol: float
-    sampled_t: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
-    """Further times, asked for by a regularizer only, (sampled,), float64."""
-    sampled_y: Tensor | None = None
-    """States there, detached, (sampled, batch, ...)."""
 
 
 Times = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -133,25 +93,85 @@ def solve_ode(
     tableau = choose("method", TABLEAUS, method) if isinstance(method, str) else method
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
     t = check_problem(y0, t, rtol, atol)
-    if not records <= set(RECORDS):
-        raise ValueError(f"unknown records {sorted(records - set(RECORDS))}; choose from {RECORDS}")
-    if first_step is not None and not (math.isfinite(first_step) and first_step > 0):
-        raise ValueError(f"first_step must be positive, found {first_step}")
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, found {max_steps}")
+    check_options(records, RECORDS, first_step, max_steps)
     drawn = check_sampled(t, sampled_t)
-    loop = _Loop(Counted(f, y0), tableau, control, rtol, atol, max_steps, records, drawn.tolist())
+    counted = Counted(f, y0)
+    loop = _Loop(RungeKutta(counted, tableau, rtol, atol), control, max_steps, records, drawn.tolist())
     y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
     return Solution(
         t=t,
         y=y,
-        trace=loop.trace(),
-        f=f,
-        tableau=tableau,
-        rtol=rtol,
-        atol=atol,
+        trace=loop.trace(nfe=counted.nfe),
+        method=RungeKutta(f, tableau, rtol, atol),
         sampled_t=drawn,
-        sampled_y=torch.stack([loop.sampled_y[time] for time in drawn.tolist()]) if len(drawn) else None,
+        sampled_y=loop.sampled(drawn.tolist()),
+    )
+
+
+def solve_sde(
+    f: Field,
+    g: Field,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    method: str | SRITableau = "sosri2",
+    controller: str | Controller = "sde",
+    estimate: str = "embedded",
+    bm: torchsde.BrownianInterval | None = None,
+    seed: int | None = None,
+    noise_type: str = "diagonal",
+    sde_type: str = "ito",
+    first_step: float | None = None,
+    step_sizes: Sequence[float] | None = None,
+    max_steps: int = 10_000,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+) -> Solution:
+    """Solve the Ito SDE dy = f(t, y) dt + g(t, y) dW with adaptive steps along one Brownian path.
+
+    Args:
+        f, g: drift and diffusion; both get a 0-d time of y0's dtype and a state (batch, ...) and return (batch, ...):
+            component i of y is driven by component i of W (diagonal noise). Strong order 3/2 needs g_i to depend on
+            y_i alone; a diffusion that couples the components is solved with strong order 1/2, by any method here.
+        y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
+        t: output times, (times,), at least two, increasing; the state at t[0] is y0.
+        rtol, atol: relative and absolute tolerance of one step.
+        method: 'sosri2', 'sosri', or an SRITableau.
+        controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
+        estimate: 'embedded', or 'reference' for that of the published integrators (see steps.ERROR_ESTIMATES).
+        bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
+            that covers t. Rejected steps never change it.
+        seed: of a path made here, when bm is None; None: drawn from torch's global generator.
+        noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
+        first_step, step_sizes, max_steps, sampled_t, records: as for `solve_ode`; 'stiffness' with 'sosri2' only.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f and g are evaluated; for a wrong output of f or g, at its
+            first evaluation.
+        SolverError: too many steps, or non-finite values that smaller steps do not cure.
+    """
+    tableau = choose("method", SRI_TABLEAUS, method) if isinstance(method, str) else method
+    control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
+    choose("estimate", ERROR_ESTIMATES, estimate)
+    t = check_problem(y0, t, rtol, atol)
+    check_options(records, RECORDS, first_step, max_steps)
+    check_sde(t, noise_type, sde_type)
+    drawn = check_sampled(t, sampled_t)
+    bm = brownian_path(bm, y0, t, seed)
+    drift = Counted(f, y0, what="the drift")
+    diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
+    stepping = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate)
+    loop = _Loop(stepping, control, max_steps, records, drawn.tolist())
+    y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
+    return Solution(
+        t=t,
+        y=y,
+        trace=loop.trace(nfe=drift.nfe, nfe_diffusion=diffusion.nfe),
+        method=replace(stepping, f=f, g=g),
+        sampled_t=drawn,
+        sampled_y=loop.sampled(drawn.tolist()),
     )
 
 
@@ -159,19 +179,10 @@ class _Loop:
     """The loop of one solve: try a step, accept or reject it, write down what happened."""
 
     def __init__(
-        self,
-        f: Counted,
-        tableau: Tableau,
-        control: Controller,
-        rtol: float,
-        atol: float,
-        max_steps: int,
-        records: frozenset[str],
-        sampled_t: list[float],
+        self, method: Method, control: Controller, max_steps: int, records: frozenset[str], sampled_t: list[float]
     ) -> None:
-        self.f, self.tableau, self.control = f, tableau, control
-        self.rtol, self.atol, self.max_steps, self.records = rtol, atol, max_steps, records
-        self.sampled_t = sampled_t
+        self.method, self.control = method, control
+        self.max_steps, self.records, self.sampled_t = max_steps, records, sampled_t
         self.sampled_y: dict[float, Tensor] = {}
         self.accepted: list[tuple[float, float, Tensor]] = []  # not the Steps: without graph, stages are freed
         self.ratios: list[Tensor] = []
@@ -184,9 +195,8 @@ class _Loop:
         """Return the states at all times, (times, batch, ...)."""
         t, t_end = times[0], times[-1]
         direction = math.copysign(1.0, t_end - t)
-        k1 = self.f(y.new_tensor(t), y)
         prescribed = iter(step_sizes) if step_sizes is not None else None
-        dt = self._first(t, y, k1, direction, first_step) if prescribed is None else 0.0
+        start, dt = self._first(t, y, direction, first_step if prescribed is None else math.nan)
         previous_ratio = 1.0
         done = sum(time == t for time in times)
         states = [y.expand(done, *y.shape)]
@@ -194,17 +204,18 @@ class _Loop:
             dt = self._next_prescribed(prescribed, t, t_end) if prescribed is not None else dt
             self._check_budget(t, dt, self.ratios)
             last = direction * (t + direction * dt - t_end) >= -1e-12 * abs(t_end - times[0])
-            step = rk_step(self.f, t, y, t_end - t if last else direction * dt, self.tableau, k1=k1)
+            step = self.method.take(t, y, t_end - t if last else direction * dt, start)
             ratio_tensor = self._ratio(step)
             ratio = ratio_tensor.item()
             if prescribed is None:
-                dt = abs(step.dt) * self.control.factor(ratio, previous_ratio, order=self.tableau.order)
+                dt = abs(step.dt) * self.control.factor(ratio, previous_ratio, order=self.method.order)
                 if not self.control.accepts(ratio):
                     self._reject(step, ratio)
+                    start = step.start
                     continue
             self._accept(step, ratio_tensor)
             previous_ratio = max(ratio, 1e-4)
-            t, y, k1 = t_end if last else step.t + step.dt, step.y1, step.k[-1]
+            t, y, start = t_end if last else step.t + step.dt, step.y1, step.next_start
             reached = done
             while reached < len(times) and direction * (times[reached] - t) <= 0:
                 reached += 1
@@ -213,14 +224,12 @@ class _Loop:
             done = reached
         return torch.cat(states)
 
-    def _first(self, t: float, y: Tensor, k1: Tensor, direction: float, first_step: float | None) -> float:
-        if not torch.isfinite(k1).all():
-            raise SolverError(f"f returned non-finite values at the initial state, t = {t:g}")
-        if first_step is not None:
-            return first_step
-        order = self.tableau.order
-        tolerances = {"rtol": self.rtol, "atol": self.atol}
-        return initial_step(self.f, t, y, k1, direction=direction, order=order, **tolerances)
+    def _first(self, t: float, y: Tensor, direction: float, first_step: float | None) -> tuple[Start | None, float]:
+        """Return what is evaluated at the start, and the size of the first step."""
+        start = self.method.evaluate(t, y)
+        if not all(torch.isfinite(value).all() for value in start):
+            raise SolverError(f"the equation has non-finite values at the initial state, t = {t:g}")
+        return start, self.method.first_step(t, y, start, direction) if first_step is None else first_step
 
     @staticmethod
     def _next_prescribed(sizes: Iterator[float], t: float, t_end: float) -> float:
@@ -230,17 +239,17 @@ class _Loop:
             raise ValueError(f"step_sizes {found} at t = {t:g} before the end {t_end:g}")
         return float(dt)
 
-    def _ratio(self, step: Step) -> Tensor:
+    def _ratio(self, step: Step | SRIStep) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and "error_ratio" in self.records):
-            return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+            return self.method.ratio(step)
 
-    def _accept(self, step: Step, ratio: Tensor) -> None:
+    def _accept(self, step: Step | SRIStep, ratio: Tensor) -> None:
         self.accepted.append((step.t, step.dt, step.y.detach()))
         self.ratios.append(ratio)
         if "stiffness" in self.records:
             self.stiffness.append(stiffness_ratio(step))
 
-    def _reject(self, step: Step, ratio: float) -> None:
+    def _reject(self, step: Step | SRIStep, ratio: float) -> None:
         self.rejected.append((step.t, step.dt))
         if abs(step.dt) <= 1e-14 * max(1.0, abs(step.t)):
             what = "non-finite values" if not math.isfinite(ratio) else f"an error ratio of {ratio:.3g}"
@@ -259,21 +268,24 @@ class _Loop:
                 "max_steps, or look for stiffness (the step size stays small though the solution is smooth)"
             )
 
-    @staticmethod
-    def _outputs(step: Step, t1: float, times: list[float]) -> list[Tensor]:
+    def _outputs(self, step: Step | SRIStep, t1: float, times: list[float]) -> list[Tensor]:
         """Return the states at output times inside one step: dense output, and y1 itself at its end."""
         inside = [time for time in times if time != t1]
-        states = [step.at(inside)] if inside else []
+        states = [self.method.at(step, inside)] if inside else []
         return states + [step.y1.unsqueeze(0)] * (len(times) - len(inside))
 
     @torch.no_grad()
-    def _sample(self, step: Step, t1: float) -> None:
+    def _sample(self, step: Step | SRIStep, t1: float) -> None:
         """Note the states at the sampled times inside one step: without graph, which nobody would use."""
         low, high = sorted((step.t, t1))
         inside = [time for time in self.sampled_t if low <= time <= high]
-        self.sampled_y.update(zip(inside, step.at(inside) if inside else (), strict=True))
+        self.sampled_y.update(zip(inside, self.method.at(step, inside) if inside else (), strict=True))
 
-    def trace(self) -> Trace:
+    def sampled(self, times: list[float]) -> Tensor | None:
+        """Return the states at the sampled times, (sampled, batch, ...), or None when there are none."""
+        return torch.stack([self.sampled_y[time] for time in times]) if times else None
+
+    def trace(self, *, nfe: int, nfe_diffusion: int = 0) -> Trace:
         """Return the record of the solve."""
         t, dt, y = zip(*self.accepted, strict=True)
         rejected = torch.tensor(self.rejected, dtype=torch.float64).reshape(-1, 2)
@@ -285,6 +297,7 @@ class _Loop:
             stiffness=torch.stack(self.stiffness) if self.stiffness else None,
             rejected_t=rejected[:, 0],
             rejected_dt=rejected[:, 1],
-            nfe=self.f.nfe,
+            nfe=nfe,
+            nfe_diffusion=nfe_diffusion,
             with_gradient=self.records if torch.is_grad_enabled() else frozenset(),
         )

@@ -1,4 +1,4 @@
-"""ONE step and its error: rk_step -> Step; error_ratio, stiffness_ratio."""
+"""ONE step and its error: rk_step -> Step, sri_step -> SRIStep; error_ratio, stiffness_ratio."""
 
 from __future__ import annotations
 
@@ -11,49 +11,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from regnde.fused import combine
+from regnde.sri_tableaus import SRITableau
 from regnde.tableaus import Tableau
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...)."""
-
-
-def _accumulate(base: Tensor | None, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
-    """Return base + sum_i weights_i k_i, accumulated in one buffer: one pass over memory for each term."""
-    terms = [(ki, w) for ki, w in zip(k, weights, strict=True) if w != 0.0]
-    if base is None:
-        out = terms[0][0] * terms[0][1] if terms else torch.zeros_like(k[0])
-    else:
-        out = torch.add(base, terms[0][0], alpha=terms[0][1]) if terms else base.clone()
-    for ki, w in terms[1:]:
-        out.add_(ki, alpha=w)
-    return out
-
-
-class _LinearCombination(torch.autograd.Function):
-    """`_accumulate` with its gradient, so that the graph holds one node instead of one for each term."""
-
-    @staticmethod
-    def forward(ctx: Any, base: Tensor | None, weights: Sequence[float], *k: Tensor) -> Tensor:
-        ctx.weights = weights
-        return _accumulate(base, weights, k)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        of_base = grad if ctx.needs_input_grad[0] else None
-        of_k = (
-            grad * w if needed and w != 0.0 else None
-            for needed, w in zip(ctx.needs_input_grad[2:], ctx.weights, strict=True)
-        )
-        return of_base, None, *of_k
-
-
-def combine(base: Tensor | None, dt: float, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
-    """Return base + dt * sum_i weights_i k_i (base None: zero); differentiable in base and k, not in dt."""
-    weights = [dt * w for w in weights]
-    if not torch.is_grad_enabled():
-        return _accumulate(base, weights, k)
-    return _LinearCombination.apply(base, weights, *k)
+Start = tuple[Tensor, ...]
+"""What was evaluated at the start of a step, for the next attempt or step: (f,) for an ODE, (f, g) for an SDE."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +40,26 @@ class Step:
     """State at the end, (batch, ...)."""
     k: tuple[Tensor, ...]
     """The stages, each (batch, ...); the last one is the derivative at the end."""
+
+    @property
+    def start(self) -> Start:
+        """The first stage, which a smaller step from the same state can use again."""
+        return self.k[:1]
+
+    @property
+    def next_start(self) -> Start | None:
+        """The last stage, which is the first one of the next step (FSAL)."""
+        return self.k[-1:]
+
+    @property
+    def stages(self) -> tuple[Tensor, Tensor]:
+        """Distance between the two stages of the stiffness pair, and between their derivatives, each (batch, ...)."""
+        assert self.tableau.stiffness_pair is not None
+        i, j = self.tableau.stiffness_pair
+        rows = ((), *self.tableau.a)
+        padded = [(*rows[s], *([0.0] * (len(self.k) - len(rows[s])))) for s in (i, j)]
+        between = [wj - wi for wi, wj in zip(*padded, strict=True)]
+        return combine(None, self.dt, between, self.k), self.k[j] - self.k[i]
 
     @property
     def error(self) -> Tensor:
@@ -112,6 +97,148 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
         yi = combine(y, dt, ai, k)
         k.append(f(ti, yi))
     return Step(tableau=tableau, t=t, dt=dt, y=y, y1=yi, k=tuple(k))
+
+
+@dataclass(frozen=True)
+class SRIStep:
+    """One step of a stochastic Runge-Kutta method from (t, y) to (t + dt, y1), along a given Brownian path."""
+
+    tableau: SRITableau
+    estimate: str
+    """Name of the error estimate, one of ERROR_ESTIMATES."""
+    t: float
+    dt: float
+    y: Tensor
+    """State at the start, (batch, ...)."""
+    y1: Tensor
+    """State at the end, (batch, ...)."""
+    k: tuple[Tensor, ...]
+    """Drift stages, each (batch, ...)."""
+    g: tuple[Tensor, ...]
+    """Diffusion stages, each (batch, ...)."""
+    h0: tuple[Tensor, ...]
+    """States of the drift stages, each (batch, ...)."""
+    w: Tensor
+    """Increment of the Brownian path over the step, (batch, ...)."""
+    noise_error: Tensor
+    """The terms of the noise beyond strong order one, E2 of the source, (batch, ...)."""
+
+    @property
+    def error(self) -> Tensor:
+        """The error estimate, unscaled, (batch, ...): see ERROR_ESTIMATES."""
+        return ERROR_ESTIMATES[self.estimate](self)
+
+    @property
+    def start(self) -> Start:
+        """The first drift and the first diffusion stage, which a smaller step from the same state can use again."""
+        return self.k[0], self.g[0]
+
+    @property
+    def next_start(self) -> None:
+        """Nothing: no stage lies at the end of the step."""
+        return None
+
+    @property
+    def stages(self) -> tuple[Tensor, Tensor]:
+        """Distance between the two stages of the stiffness pair, and between their drifts, each (batch, ...)."""
+        assert self.tableau.stiffness_pair is not None
+        i, j = self.tableau.stiffness_pair
+        return self.h0[j] - self.h0[i], self.k[j] - self.k[i]
+
+    def at(self, t: Sequence[float], w: Sequence[Tensor]) -> Tensor:
+        """Return states inside the step, (times, batch, ...), from the path's increments w_i = W(t_i) - W(t).
+
+        Linear in time, plus the first diffusion stage times what the path deviates from its chord there: so that the
+        variance between two steps is that of the path.
+        """
+        out = []
+        for ti, wi in zip(t, w, strict=True):
+            theta = (ti - self.t) / self.dt
+            out.append(torch.lerp(self.y, self.y1, theta) + self.g[0] * (wi - theta * self.w))
+        return torch.stack(out)  # (times, batch, ...)
+
+
+def _embedded(step: SRIStep) -> Tensor:
+    """|dt (sum alpha_i k_i - k_1)| + |E2|: what the step has beyond the method of strong order one inside it."""
+    first, *others = step.tableau.alpha
+    return combine(None, step.dt, (first - 1.0, *others), step.k).abs() + step.noise_error.abs()
+
+
+def _reference(step: SRIStep) -> Tensor:
+    """dt sum k_i + E2, as in the published integrators: the first term is four times dt f and no error at all."""
+    return combine(step.noise_error, step.dt, (1.0,) * len(step.k), step.k)
+
+
+ERROR_ESTIMATES: dict[str, Callable[[SRIStep], Tensor]] = {"embedded": _embedded, "reference": _reference}
+
+
+def sri_step(
+    f: Field,
+    g: Field,
+    t: float,
+    y: Tensor,
+    dt: float,
+    w: Tensor,
+    u: Tensor,
+    tableau: SRITableau,
+    *,
+    estimate: str = "embedded",
+    start: Start | None = None,
+) -> SRIStep:
+    """Take one step of a stochastic Runge-Kutta method for the Ito SDE dy = f(t, y) dt + g(t, y) dW.
+
+    Args:
+        f, g: drift and diffusion; both get a 0-d time and a state (batch, ...) and return (batch, ...): the noise is
+            diagonal, component i of y is driven by component i of W.
+        t: time at the start.
+        y: state at the start, (batch, ...).
+        dt: step size, positive.
+        w: W(t + dt) - W(t), (batch, ...).
+        u: integral of W(s) - W(t) over the step, (batch, ...).
+        tableau: the method.
+        estimate: 'embedded' or 'reference', see ERROR_ESTIMATES.
+        start: (f(t, y), g(t, y)) where they are known already; None evaluates them.
+
+    Returns:
+        The SRIStep; f and g were called once for each stage (one less with `start`).
+
+    Raises:
+        ValueError: an unknown estimate.
+
+    Source: Roessler 2010, eq. 6.1; Rackauckas, Nie 2020.
+    """
+    if estimate not in ERROR_ESTIMATES:
+        raise ValueError(f"unknown estimate {estimate!r}; choose one of {sorted(ERROR_ESTIMATES)}")
+    root = dt**0.5
+    chi1, chi2, chi3 = (w**2 - dt) / (2 * root), u / dt, (w**3 - 3 * dt * w) / (6 * dt)
+    times = torch.tensor([t + c * dt for c in (*tableau.c0, *tableau.c1)], dtype=y.dtype, device=y.device).unbind()
+    t0, t1 = times[: len(tableau.c0)], times[len(tableau.c0) :]
+    h0 = [y]
+    k, noise = ([f(t0[0], y)], [g(t1[0], y)]) if start is None else ([start[0]], [start[1]])
+    for i, (a0, b0, a1, b1) in enumerate(zip(tableau.a0, tableau.b0, tableau.a1, tableau.b1, strict=True), start=1):
+        h0.append(torch.addcmul(combine(y, dt, a0, k), chi2, combine(None, 1.0, b0, noise)))
+        h1 = combine(combine(y, dt, a1, k), root, b1, noise)
+        k.append(f(t0[i], h0[i]))
+        noise.append(g(t1[i], h1))
+    of_noise = tuple(zip(tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4, strict=True))
+    lower, error = torch.zeros_like(y), torch.zeros_like(y)
+    for gi, (beta1, beta2, beta3, beta4) in zip(noise, of_noise, strict=True):
+        lower = torch.addcmul(lower, gi, beta1 * w + beta2 * chi1)
+        error = torch.addcmul(error, gi, beta3 * chi2 + beta4 * chi3)
+    y1 = combine(y, dt, tableau.alpha, k) + lower + error
+    return SRIStep(
+        tableau=tableau,
+        estimate=estimate,
+        t=t,
+        dt=dt,
+        y=y,
+        y1=y1,
+        k=tuple(k),
+        g=tuple(noise),
+        h0=tuple(h0),
+        w=w,
+        noise_error=error,
+    )
 
 
 def rms(x: Tensor) -> Tensor:
@@ -152,25 +279,23 @@ def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: flo
     return _ErrorRatio.apply(error, y0, y1, rtol, atol)
 
 
-def stiffness_ratio(step: Step) -> Tensor:
+def stiffness_ratio(step: Step | SRIStep) -> Tensor:
     """Estimate the stiffness of one step: |k_i - k_j| / |y_i - y_j| for two stages at the same time, 0-d.
 
     For a linear field it is a lower bound of the norm of the Jacobian along the direction between the stages.
 
     Raises:
-        ValueError: the method has no two different stages at one time (bosh3).
+        ValueError: the method has no two different stages at one time (bosh3, sosri).
 
-    Source: Shampine 1977; Hairer, Wanner, Solving ODEs II, eq. IV.2.24; Pal et al. 2021, eq. 10.
+    Source: Shampine 1977; Hairer, Wanner, Solving ODEs II, eq. IV.2.24; Pal et al. 2021, eq. 10; for SDEs
+        Rackauckas, Nie 2020 (the drift's stages of SOSRI2).
     """
     if step.tableau.stiffness_pair is None:
         raise ValueError(
             f"method '{step.tableau.name}' has no two stages at the same time, so it gives no stiffness "
-            "estimate; use 'tsit5' or 'dopri5'"
+            "estimate; use 'tsit5' or 'dopri5' (SDE: 'sosri2')"
         )
-    i, j = step.tableau.stiffness_pair
-    rows = ((), *step.tableau.a)
-    padded = [(*rows[s], *([0.0] * (len(step.k) - len(rows[s])))) for s in (i, j)]
-    between = [wj - wi for wi, wj in zip(*padded, strict=True)]
-    distance = torch.linalg.vector_norm(combine(None, step.dt, between, step.k))
+    between_states, between_slopes = step.stages
+    distance = torch.linalg.vector_norm(between_states)
     tiny = torch.finfo(distance.dtype).tiny
-    return torch.linalg.vector_norm(step.k[j] - step.k[i]) / distance.clamp_min(tiny)
+    return torch.linalg.vector_norm(between_slopes) / distance.clamp_min(tiny)

@@ -61,6 +61,11 @@ class Row:
         """The relative tolerance that the run was trained and tested with."""
         return float(self.budget["rtol"])
 
+    @property
+    def host(self) -> str:
+        """What solved while training: 'own' (open box) or another library (closed box)."""
+        return str(self.budget.get("host", "own"))
+
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """Return the key of everything that a row depends on: 16 hex digits of the sha256 of its sorted JSON."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import statistics
 import time
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from regnde import checkpoint, provenance, store
+from regnde.evaluation import evaluate, generator, nfe_elsewhere, solver
 from regnde.experiments import Budget, Experiment, Problem
 from regnde.models import Solve, hold_still
-from regnde.solve import Regularizer, Solution, solve_ode
+from regnde.solve import Regularizer
 from regnde.store import Row
 
-TIMINGS = 5
-"""A prediction's time is the smallest of at least so many."""
 IMPORTED = time.time()
 """When this process imported the library, as the clock of files."""
 CONTROL = "no_dynamics"
@@ -37,12 +35,6 @@ class Trained:
     problem: Problem
     solve: Solve
     """The solve without regularizer that predictions use."""
-
-
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a generator of its own for one purpose, so that no purpose disturbs another."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def check_source(experiment: str) -> None:
@@ -143,9 +135,10 @@ def train(
     row_key = key(experiment, regularizer, seed, profile, part, budget, made_of)
     keep = None if checkpoint_path is None else (checkpoint_path, row_key)
     history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep)
-    solve = solver(budget) if regularizer is not None else hold_still
-    measured = evaluate(model, problem, part, solve)
-    on_train = evaluate(model, problem, "train", solve)
+    solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
+    measured = evaluate(model, problem, part, solve, seed=seed, step=budget.steps)
+    on_train = evaluate(model, problem, "train", solve, seed=seed, step=budget.steps)
+    elsewhere = {} if regularizer is None else nfe_elsewhere(model, problem, part, budget, seed=seed)
     tail = history[-max(1, len(history) // 10) :]
     row = Row(
         key=row_key,
@@ -166,6 +159,7 @@ def train(
             experiment.metric: measured.metric,
             "train_loss": on_train.loss,
             f"train_{experiment.metric}": on_train.metric,
+            **elsewhere,
         },
         nfe=measured.nfe,
         accepted=measured.accepted,
@@ -192,41 +186,16 @@ def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor]) -> Tra
     problem = experiment.problem(budget, row.part)
     model = problem.model()
     model.load_state_dict(weights)
-    return Trained(row, model, problem, hold_still if row.regularizer == CONTROL else solver(budget))
-
-
-def solver(
-    budget: Budget,
-    regularizer: Regularizer | None = None,
-    rng: torch.Generator | None = None,
-) -> Solve:
-    """Return the solve of a budget; a regularizer changes or adds times, and says what to record."""
-
-    def solve(f: nn.Module, y0: Tensor, t: Tensor) -> Solution:
-        sampled_t, records = None, frozenset[str]()
-        if regularizer is not None:
-            assert rng is not None
-            t, sampled_t = regularizer.times(t, rng)
-            sampled_t, records = (sampled_t if len(sampled_t) else None), regularizer.records
-        return solve_ode(
-            f,
-            y0,
-            t,
-            rtol=budget.rtol,
-            atol=budget.atol,
-            method=budget.method,
-            controller=budget.controller,
-            sampled_t=sampled_t,
-            records=records,
-        )
-
-    return solve  # type: ignore[return-value]
+    noise = generator(row.seed, "paths of the evaluation")
+    return Trained(row, model, problem, hold_still if row.regularizer == CONTROL else solver(budget, noise=noise))
 
 
 def learning_rate(budget: Budget, step: int) -> float:
     """Return the learning rate of a training step (counted from 0)."""
     if budget.schedule == "cosine":
         return budget.lr * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+    if budget.schedule == "inverse":
+        return budget.lr / (1 + budget.lr_decay * step)
     return budget.lr
 
 
@@ -243,28 +212,32 @@ def _fit(
 
     `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
     """
-    batches, draws = generator(seed, "batches"), generator(seed, "sampled time")
-    solve = hold_still if regularizer is None else solver(budget, regularizer, draws)
+    purposes = {"batches": "batches", "draws": "sampled time", "noise": "noise of the model", "paths": "Brownian paths"}
+    rng = {name: generator(seed, purpose) for name, purpose in purposes.items()}
+    solve: Solve = hold_still
+    if regularizer is not None:
+        solve = solver(budget, regularizer, rng["draws"], noise=rng["paths"], training=True)
     optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
     history: list[dict[str, float]] = []
     order, first, before = torch.empty(0, dtype=torch.int64), 0, 0.0
     if keep is not None and (state := checkpoint.load(*keep)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        batches.set_state(state["batches"])
-        draws.set_state(state["draws"])
+        for name, source in rng.items():
+            source.set_state(state["generators"][name])
         order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
+    model.train()
     started = time.perf_counter()
     for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
         if len(order) < min(budget.batch, problem.n_train):
-            order = torch.randperm(problem.n_train, generator=batches)
+            order = torch.randperm(problem.n_train, generator=rng["batches"])
         indices, order = order[: budget.batch], order[budget.batch :]
         batch = problem.train_batch(indices)
-        output, solution = model(problem.inputs(batch), solve)
-        loss = problem.loss(output, batch)
+        output, solution = model(problem.inputs(batch), solve, rng["noise"])
+        loss = problem.loss(output, batch, step)
         penalty, weight = torch.zeros(()), 0.0
         if regularizer is not None and regularizer.penalty is not None:
-            penalty = regularizer.penalty(solution, draws)
+            penalty = regularizer.penalty(solution, rng["draws"])
             weight = regularizer.weight(step / budget.steps)
         total = loss + weight * penalty
         if total.requires_grad:  # a control may have nothing to train
@@ -279,42 +252,6 @@ def _fit(
             history.append({**entry, "nfe": solution.trace.nfe})
         if keep is not None and done % budget.checkpoint_every == 0 and done < budget.steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
-            state |= {"batches": batches.get_state(), "draws": draws.get_state(), "history": history}
+            state |= {"generators": {name: source.get_state() for name, source in rng.items()}, "history": history}
             checkpoint.save(*keep, state | {"seconds": before + time.perf_counter() - started})
     return history, before + time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Means over test batches, and the wall seconds of the fastest full batch (noise only adds)."""
-
-    loss: float
-    metric: float
-    nfe: float
-    accepted: float
-    rejected: float
-    n: int
-    seconds: float
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve) -> Measured:
-    """Measure a model on all batches of a part; means weigh each batch by its size."""
-    batches = problem.test_batches(part)
-    sizes, seconds, columns = [len(batch[-1]) for batch in batches], [], []
-    rounds = math.ceil(TIMINGS / len(batches))
-    for batch in batches * rounds:
-        inputs = problem.inputs(batch)
-        started = time.perf_counter()
-        output, solution = model(inputs, solve)
-        seconds.append(time.perf_counter() - started)
-        trace = solution.trace
-        loss, metric = problem.loss(output, batch).item(), problem.metric(output, batch)
-        columns.append((loss, metric, trace.nfe, trace.accepted, trace.rejected))
-    n = sum(sizes)
-    loss, metric, nfe, accepted, rejected = (
-        math.fsum(size * value for size, value in zip(sizes, column, strict=True)) / n
-        for column in zip(*columns[: len(batches)], strict=True)
-    )
-    full = [second for second, size in zip(seconds, sizes * rounds, strict=True) if size == max(sizes)]
-    return Measured(loss, metric, nfe, accepted, rejected, n=n, seconds=min(full))

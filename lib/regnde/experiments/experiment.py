@@ -23,6 +23,13 @@ class Entry(BaseModel):
     """None: the seeds of the budget."""
     tolerance: PositiveFloat | None = None
     """Used as rtol and atol; None: those of the budget."""
+    but: dict[str, Any] = {}
+    """Further entries of the budget that are other for these runs, for example {"host": "torchsde"}."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the entries of the budget that these runs replace."""
+        tolerances = {} if self.tolerance is None else {"rtol": self.tolerance, "atol": self.tolerance}
+        return {**tolerances, **self.but}
 
 
 class Budget(BaseModel):
@@ -34,12 +41,23 @@ class Budget(BaseModel):
     batch: PositiveInt
     optimizer: Literal["Adam", "Adamax"] = "Adam"
     lr: PositiveFloat
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over training: as it is, or falling to zero along half a cosine."""
-    method: Literal["tsit5", "dopri5", "bosh3"] = "tsit5"
-    controller: Literal["integral", "pi"] = "integral"
+    schedule: Literal["constant", "cosine", "inverse"] = "constant"
+    """Learning rate over training: as it is, falling to zero along half a cosine, or lr / (1 + lr_decay * step)."""
+    lr_decay: NonNegativeFloat = 1e-5
+    method: Literal["tsit5", "dopri5", "bosh3", "sosri", "sosri2"] = "tsit5"
+    controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
+    estimate: Literal["embedded", "reference"] = "embedded"
+    """Error estimate of an SDE's step; see steps.ERROR_ESTIMATES."""
+    host: Literal["own", "torchsde"] = "own"
+    """What solves while training: the own adaptive solver (open box), or torchsde with fixed steps (closed box)."""
+    host_method: Literal["milstein", "srk", "euler"] = "milstein"
+    """torchsde's method, and its fixed step, which is that of the local penalty, too."""
+    host_dt: PositiveFloat = 0.1
     rtol: NonNegativeFloat
     atol: NonNegativeFloat
+    also_at: tuple[PositiveFloat, ...] = ()
+    """Tolerances at which the NFE of the trained model is measured, too, with our solver and with the hosts' (see
+    evaluation.nfe_elsewhere)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     runs: tuple[Entry, ...] = ()
     """Everything that the profile trains."""
@@ -51,7 +69,8 @@ class Budget(BaseModel):
     model: dict[str, Setting] = {}
     """Arguments of the experiment's model."""
     regularizers: dict[str, dict[str, Setting]] = {}
-    """Settings for regularizers of the menu, by name; the others run with their defaults."""
+    """Settings for regularizers of the menu, by name; the others run with their defaults. A name may have a variant
+    after a colon, for one regularizer with several settings: "local_biased:initial"."""
 
     def but(self, **changes: Any) -> Budget:
         """Return a checked copy with entries replaced; pydantic's ValidationError (a ValueError) for a wrong one."""
@@ -79,10 +98,11 @@ class Problem:
     test_batches: Callable[[str], list[Batch]]
     """Part of the data ('test', 'validation' or 'train') to its batches, of the training's batch size."""
     model: Callable[[], nn.Module]
-    """A freshly initialized model: forward(inputs, solve) -> (output, Solution)."""
+    """A freshly initialized model: forward(inputs, solve, noise) -> (output, Solution)."""
     inputs: Callable[[Batch], Any]
     """The part of a batch that the model sees."""
-    loss: Callable[[Any, Batch], Tensor]
+    loss: Callable[[Any, Batch, int], Tensor]
+    """(output, batch, training steps done so far) to the loss, 0-d."""
     metric: Callable[[Any, Batch], float]
 
 

@@ -91,7 +91,7 @@ def problem(budget: Budget, part: str) -> Problem:
         test_batches=batches,
         model=model,
         inputs=lambda batch: batch[0],
-        loss=lambda logits, batch: cross_entropy(logits, batch[1]),
+        loss=lambda logits, batch, step: cross_entropy(logits, batch[1]),
         metric=lambda logits, batch: accuracy(logits, batch[1]),
     )
 

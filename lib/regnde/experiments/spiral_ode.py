@@ -62,7 +62,7 @@ def problem(budget: Budget, part: str) -> Problem:
         test_batches=lambda of: [batch(of)],
         model=lambda: Trajectory(CubicMLP(int(budget.model["hidden"]))),
         inputs=lambda batch: batch[:2],
-        loss=lambda y, batch: mean_squared_error(y, batch[2]),
+        loss=lambda y, batch, step: mean_squared_error(y, batch[2]),
         metric=lambda y, batch: mean_squared_error(y, batch[2]).item(),
     )
 
