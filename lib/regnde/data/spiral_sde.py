@@ -11,7 +11,7 @@ from torch import Tensor
 from regnde.data.spiral import Y0, cubic_field
 
 NOISE = 0.2
-STEP = 1e-3  # of the simulation, at most
+STEP = 2e-3  # of the simulation, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,11 @@ class SpiralSDE:
 
 
 def simulate(*, n_times: int, t1: float = 1.0, trajectories: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Simulate the spiral SDE from (2, 0) by Milstein's method with steps of at most 0.001.
+    """Simulate the spiral SDE from (2, 0) by splitting, with steps of at most 0.002.
+
+    Each step lets the noise act alone for its first half, which has an exact solution (a factor on y), then the drift
+    alone (one step of the classical Runge-Kutta method), then the noise for its second half. Euler's and Milstein's
+    methods would need far smaller steps here: they let the fast rotation drift outwards.
 
     Returns:
         Times (n_times,) and states (n_times, trajectories, 2), float64.
@@ -65,10 +69,24 @@ def simulate(*, n_times: int, t1: float = 1.0, trajectories: int, seed: int) -> 
     states = [y]
     for _ in range(n_times - 1):
         for _ in range(steps):
-            dw = math.sqrt(dt) * torch.randn(trajectories, 2, generator=rng, dtype=torch.float64)
-            y = y + dt * cubic_field(0.0, y) + NOISE * y * dw + NOISE**2 / 2 * y * (dw**2 - dt)
+            y = _noise(_drift(_noise(y, dt / 2, rng), dt), dt / 2, rng)
         states.append(y)
     return t, torch.stack(states)  # (n_times, trajectories, 2)
+
+
+def _noise(y: Tensor, dt: float, rng: torch.Generator) -> Tensor:
+    """Solve dy = 0.2 y dW over dt, exactly."""
+    dw = math.sqrt(dt) * torch.randn(y.shape, generator=rng, dtype=y.dtype)
+    return y * torch.exp(NOISE * dw - NOISE**2 / 2 * dt)
+
+
+def _drift(y: Tensor, dt: float) -> Tensor:
+    """Take one classical Runge-Kutta step of the cubic spiral."""
+    k1 = cubic_field(0.0, y)
+    k2 = cubic_field(0.0, y + dt / 2 * k1)
+    k3 = cubic_field(0.0, y + dt / 2 * k2)
+    k4 = cubic_field(0.0, y + dt * k3)
+    return y + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 def load_spiral_moments(
