@@ -10,9 +10,10 @@ from torch import Tensor
 from torchdiffeq._impl.dopri5 import _DORMAND_PRINCE_SHAMPINE_TABLEAU
 
 from regnde import regularizers
+from regnde.checks import SolverError
 from regnde.hosts import HOST_TABLEAUS, odeint_solve
 from regnde.models import TimeMLP
-from regnde.solve import SolverError, solve_ode
+from regnde.solve import solve_ode
 from regnde.steps import error_ratio, rk_step
 
 T = torch.linspace(0.0, 1.5, 8, dtype=torch.float64)

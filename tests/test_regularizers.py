@@ -14,7 +14,8 @@ from torch import Tensor
 from regnde import regularizers
 from regnde.control import initial_step
 from regnde.data.spiral import cubic_field
-from regnde.regularizers import REGULARIZERS, Weight, local_error, make
+from regnde.local import local_error
+from regnde.regularizers import REGULARIZERS, Weight, make
 from regnde.solve import Regularizer, Solution, solve_ode
 from regnde.steps import error_ratio, rk_step
 

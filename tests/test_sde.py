@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torchsde import BrownianInterval
 
 from regnde import regularizers
+from regnde.checks import SolverError
 from regnde.control import CONTROLLERS
 from regnde.data.spiral_sde import SpiralSDE, load_spiral_moments
 from regnde.evaluation import generator
 from regnde.hosts import sdeint_solve
 from regnde.models import SDE, Autonomous, NeuralSDE
 from regnde.solution import Solution
-from regnde.solve import SolverError, solve_ode, solve_sde
+from regnde.solve import solve_ode, solve_sde
 from regnde.sri_tableaus import SOSRI2, SRI_TABLEAUS
 from regnde.steps import Field, sri_step, stiffness_ratio
 

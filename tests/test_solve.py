@@ -10,10 +10,11 @@ from conftest import Counting
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from regnde.checks import SolverError
 from regnde.control import CONTROLLERS, Controller
 from regnde.data.spiral import cubic_field
 from regnde.hosts import HOST_TABLEAUS
-from regnde.solve import SolverError, solve_ode
+from regnde.solve import solve_ode
 from regnde.steps import error_ratio, rk_step
 from regnde.tableaus import TABLEAUS
 

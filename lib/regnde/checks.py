@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 import torchsde
-from torch import Tensor
+from torch import Tensor, nn
 
 from regnde.steps import Field
 
@@ -93,6 +93,27 @@ def check_options(records: frozenset[str], known: Collection[str], first_step: f
         raise ValueError(f"first_step must be positive, found {first_step}")
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, found {max_steps}")
+
+
+def choose_gradient(gradient: str, f: object, parameters: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
+    """Return the parameters for checkpointed gradients, or None for backpropagation.
+
+    Raises:
+        ValueError: an unknown gradient; checkpointing without knowing the parameters.
+    """
+    if gradient not in ("backprop", "checkpoint"):
+        raise ValueError(
+            f"unknown gradient {gradient!r}; choose 'backprop' or 'checkpoint' (the continuous adjoint is that of "
+            "torchdiffeq: hosts.odeint_solve with gradient='adjoint')"
+        )
+    if gradient == "backprop":
+        return None
+    if parameters is None and not isinstance(f, nn.Module):
+        raise ValueError(
+            "gradient='checkpoint' needs to know what gets a gradient: make f an nn.Module, or pass `parameters`"
+        )
+    found = f.parameters() if parameters is None and isinstance(f, nn.Module) else parameters or ()
+    return tuple(parameter for parameter in found if parameter.requires_grad)
 
 
 def check_sde(t: Tensor, noise_type: str, sde_type: str) -> None:

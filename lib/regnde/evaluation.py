@@ -52,6 +52,8 @@ def solver(
             assert rng is not None
             t, sampled_t = regularizer.times(t, rng)
             wanted = {"sampled_t": sampled_t, "records": regularizer.records}
+            if regularizer.rate is not None:
+                wanted["rate"] = regularizer.rate(rng)
         return solve_equation(f, y0, t, budget, noise=noise, hosted=training and budget.host != "own", **wanted)
 
     return solve
@@ -69,8 +71,12 @@ def solve_equation(
 ) -> Solution:
     """Solve an ODE, or an SDE when f has the methods f and g, as a budget says; `wanted` is passed on."""
     settings: dict[str, Any] = {"rtol": budget.rtol, "atol": budget.atol, **wanted}
+    if "rate" in wanted and hasattr(f, "g"):
+        raise ValueError("rates (taynode, kinetic_jacobian) are derivatives along an ODE's solution: an SDE has none")
+    if not hosted:
+        settings |= {"gradient": budget.gradient, "controller": budget.controller, "parameters": tuple(f.parameters())}
     if not hasattr(f, "g"):
-        return solve_ode(f, y0, t, method=budget.method, controller=budget.controller, **settings)
+        return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
     settings |= {"seed": int(torch.randint(2**62, (), generator=noise)), "estimate": budget.estimate}
@@ -78,7 +84,7 @@ def solve_equation(
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
         )
-    return solve_sde(f.f, f.g, y0, t, method=budget.method, controller=budget.controller, **settings)
+    return solve_sde(f.f, f.g, y0, t, method=budget.method, **settings)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from regnde import store, tables
 from regnde.store import Row
 
 PALETTE = sns.color_palette("colorblind")
-MARKERS = "os^DvPX*"
+MARKERS = "os^DvPX*<>"
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 
 
@@ -33,10 +33,10 @@ class Look:
 
 
 def look(name: str) -> Look:
-    """Return the look of a regularizer, the same in every figure."""
-    known = list(tables.LABELS)
-    i = known.index(name) if name in known else len(known)
-    return Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+    """Return the look of a regularizer, the same in every figure; variants and sums differ by marker and dash."""
+    i = tables.rank(name)
+    shift = i + (sum(map(ord, name)) if set(name) & set(":+") else 0)
+    return Look(PALETTE[i % len(PALETTE)], MARKERS[shift % len(MARKERS)], DASHES[shift % len(DASHES)])
 
 
 def style() -> None:

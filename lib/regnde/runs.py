@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,7 @@ class Run:
         if self.regularizer == train.CONTROL:
             return None
         of_profile = self.budget().regularizers.get(self.regularizer, {})
-        made = regularizers.make(self.regularizer.split(":")[0], **{**of_profile, **self.settings})
-        return replace(made, name=self.regularizer)
+        return regularizers.make(self.regularizer, **{**of_profile, **self.settings})
 
     def ingredients(self) -> dict[str, Any]:
         """Return what the run depends on beside its settings: see `train.ingredients`."""

@@ -63,6 +63,8 @@ class Solution:
     """Further times, asked for by a regularizer only, (sampled,), float64."""
     sampled_y: Tensor | None = None
     """States there, detached, (sampled, batch, ...)."""
+    rate_integral: Tensor | None = None
+    """Integral of the rate that rode along, 0-d; None: there was none."""
 
     @property
     def f(self) -> Field:

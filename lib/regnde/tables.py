@@ -20,20 +20,30 @@ LABELS = {
     "global_stiffness": "global stiffness",
     "local_unbiased": "local, unbiased",
     "local_biased": "local, biased",
+    "local_stiffness": "local stiffness",
+    "taynode": "TayNODE",
+    "kinetic_jacobian": "kinetic + Jacobian",
     CONTROL: "control: no dynamics",
 }
 """Names for readers, in the order of the tables."""
 
 
 def label(regularizer: str) -> str:
-    """Return the name for readers of a regularizer."""
-    return LABELS.get(regularizer, regularizer)
+    """Return the name for readers of a regularizer, of a sum ("a+b"), or of a variant ("a:variant")."""
+    base, _, variant = regularizer.partition(":")
+    name = " and ".join(LABELS.get(part, part) for part in base.split("+"))
+    return f"{name} ({variant.replace('_', ' ')})" if variant else name
+
+
+def rank(regularizer: str) -> int:
+    """Return the place of a regularizer in tables and legends: that of its first part; unknown ones come last."""
+    known, first = list(LABELS), regularizer.partition(":")[0].split("+")[0]
+    return known.index(first) if first in known else len(known)
 
 
 def in_order(regularizers: Iterable[str]) -> list[str]:
     """Return the different names in the order of the tables; names without a label come last, by alphabet."""
-    known = list(LABELS)
-    return sorted(set(regularizers), key=lambda name: (known.index(name) if name in known else len(known), name))
+    return sorted(set(regularizers), key=lambda name: (rank(name), name))
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -43,6 +53,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "experiment": row.experiment,
             "data": row.data,
             "profile": row.profile,
+            "host": row.host,
             "tolerance": row.tolerance,
             "regularizer": row.regularizer,
             "seed": row.seed,
@@ -69,7 +80,9 @@ def gain_kept(value: float, *, vanilla: float, control: float) -> float:
 
 
 def compare(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return one line for each tolerance and regularizer: means over seeds, ratios to vanilla, gain kept.
+    """Return one line for each solver of the training, tolerance and regularizer: means over seeds, ratios, gain kept.
+
+    Ratios compare with the vanilla that was trained with the same solver at the same tolerance; 'own' stands first.
 
     Args:
         rows: of one experiment, one profile and one data set.
@@ -86,9 +99,9 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
             raise ValueError(f"rows of several {what}s cannot stand in one table: {values}")
     runs = frame(rows)
     lines = [
-        _line(at_tolerance, name)
-        for _, at_tolerance in runs.groupby("tolerance", sort=True)
-        for name in in_order(at_tolerance["regularizer"])
+        _line(group, name)
+        for _, group in runs.groupby(["host", "tolerance"], sort=True)  # 'own' sorts before the names of the hosts
+        for name in in_order(group["regularizer"])
     ]
     return pd.DataFrame(lines)
 
@@ -100,7 +113,8 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
         return float(runs.loc[runs["regularizer"] == regularizer, column].mean())  # NaN where there are none
 
     group = runs[runs["regularizer"] == name]
-    line: dict[str, float | str | int] = {"tolerance": group["tolerance"].iloc[0], "regularizer": name}
+    line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in ("host", "tolerance")}
+    line["regularizer"] = name
     line["seeds"] = len(group)
     for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
         line[column], line[f"{column}_std"] = mean(name, column), float(group[column].std(ddof=1))
@@ -126,8 +140,10 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         return "" if math.isnan(value) else f"{value:z{form}}{unit}"
 
     form = f".{digits}f" if percent else f".{digits}g"
+    several = comparison["host"].nunique() > 1
     return pd.DataFrame(
         {
+            **({"trained through": line["host"]} if several else {}),
             "tolerance": f"{line['tolerance']:g}",
             "regularizer": label(line["regularizer"]),
             "seeds": line["seeds"],

@@ -217,6 +217,8 @@ def _fit(
     solve: Solve = hold_still
     if regularizer is not None:
         solve = solver(budget, regularizer, rng["draws"], noise=rng["paths"], training=True)
+    parts = [] if regularizer is None else [part for part in regularizer.simple if part.penalty is not None]
+    adapted: list[float | None] = [None] * len(parts)  # weights that follow NFE
     optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
     history: list[dict[str, float]] = []
     order, first, before = torch.empty(0, dtype=torch.int64), 0, 0.0
@@ -226,6 +228,7 @@ def _fit(
         for name, source in rng.items():
             source.set_state(state["generators"][name])
         order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
+        adapted = state["adapted"]
     model.train()
     started = time.perf_counter()
     for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
@@ -235,23 +238,28 @@ def _fit(
         batch = problem.train_batch(indices)
         output, solution = model(problem.inputs(batch), solve, rng["noise"])
         loss = problem.loss(output, batch, step)
-        penalty, weight = torch.zeros(()), 0.0
-        if regularizer is not None and regularizer.penalty is not None:
-            penalty = regularizer.penalty(solution, rng["draws"])
-            weight = regularizer.weight(step / budget.steps)
-        total = loss + weight * penalty
+        weights = [
+            part.weight(step / budget.steps) if now is None else now for part, now in zip(parts, adapted, strict=True)
+        ]
+        terms = [part.penalty(solution, rng["draws"]) for part in parts if part.penalty is not None]
+        total = sum((weight * term for weight, term in zip(weights, terms, strict=True)), start=loss)
         if total.requires_grad:  # a control may have nothing to train
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(budget, step)
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
+        adapted = [
+            None if part.adapt is None else part.adapt(weight, solution.trace.nfe)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
         done = step + 1
         if done % budget.history_every == 0 or done == budget.steps:
-            entry = {"step": done, "loss": loss.item(), "penalty": penalty.item(), "weight": weight}
-            history.append({**entry, "nfe": solution.trace.nfe})
+            entry = {"step": done, "loss": loss.item(), "nfe": solution.trace.nfe}
+            history.append({**entry, "penalty": sum(term.item() for term in terms), "weight": sum(weights)})
         if keep is not None and done % budget.checkpoint_every == 0 and done < budget.steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
+            state["adapted"] = adapted
             state |= {"generators": {name: source.get_state() for name, source in rng.items()}, "history": history}
             checkpoint.save(*keep, state | {"seconds": before + time.perf_counter() - started})
     return history, before + time.perf_counter() - started

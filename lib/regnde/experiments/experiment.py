@@ -48,6 +48,8 @@ class Budget(BaseModel):
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
     """Error estimate of an SDE's step; see steps.ERROR_ESTIMATES."""
+    gradient: Literal["backprop", "checkpoint"] = "backprop"
+    """How the own solver is differentiated."""
     host: Literal["own", "torchsde"] = "own"
     """What solves while training: the own adaptive solver (open box), or torchsde with fixed steps (closed box)."""
     host_method: Literal["milstein", "srk", "euler"] = "milstein"
