@@ -23,17 +23,25 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
+from regnde.data import archives
+
 PATIENCE = 10.0  # seconds that a server may be silent, looking up its name included
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set as its publisher released it."""
+    """One file of a data set as its publisher released it.
+
+    An archive of record files may also be registered by its contents: then every packing of the same records is
+    accepted, and so is the folder that it unpacks to.
+    """
 
     name: str
     size: int  # bytes
     sha256: str
     urls: tuple[str, ...]  # tried in this order
+    contents: str = ""  # archives.content_hash of the records; size and sha256 are those of one known packing
+    folder: str = ""  # accepted in the place of the archive
 
 
 def _mnist(name: str, size: int, sha256: str) -> DataFile:
@@ -42,6 +50,12 @@ def _mnist(name: str, size: int, sha256: str) -> DataFile:
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
     return DataFile(name, size, sha256, tuple(base + name for base in bases))
+
+
+def _physionet(part: str, size: int, sha256: str, contents: str) -> DataFile:
+    name = f"{part}.tar.gz"
+    url = f"https://physionet.org/files/challenge-2012/1.0.0/{name}"
+    return DataFile(name, size, sha256, (url,), contents=contents, folder=part)
 
 
 # The key is also the name of the folder that holds the files.
@@ -66,6 +80,20 @@ DATASETS: dict[str, tuple[DataFile, ...]] = {
             "t10k-labels-idx1-ubyte.gz",
             4_542,
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+    ),
+    "physionet2012": (  # sizes and checksums of one packing of the official records; others are known by the contents
+        _physionet(
+            "set-a",
+            6_550_837,
+            "8cb9ce1f9c8453cb3e0e2c8b6be5a39d779413424c363c367cec776de06b7510",
+            "0c90af4bbb41c696c9a1228b365060193ae852fda62074dfa3fabd93f7ff3ba6",
+        ),
+        _physionet(
+            "set-b",
+            6_571_262,
+            "402ec2eb689bdffa5d04383fc567d8dfac5f8c51f1ee53411615882f32b5835a",
+            "88dfac000fc00be3259de4c45660eed1c604329c57ba2afd707a36f15763ab0a",
         ),
     ),
 }
@@ -131,7 +159,10 @@ def present(dataset: str) -> dict[str, Path]:
         ValueError: as ``search_folders`` does.
     """
     folders = search_folders(dataset)
-    places = {file.name: [folder / file.name for folder in folders] for file in DATASETS[dataset]}
+    places = {
+        file.name: [folder / name for folder in folders for name in (file.name, file.folder) if name]
+        for file in DATASETS[dataset]
+    }
     return {name: found[0] for name, paths in places.items() if (found := [path for path in paths if path.exists()])}
 
 
@@ -166,16 +197,35 @@ def _mirror() -> str:
 
 
 def check(path: Path, file: DataFile) -> None:
-    """Raise ValueError unless the file at ``path`` is the registered one, byte for byte."""
-    advice = "It was left untouched: put the official file in its place, or move it away."
+    """Raise ValueError unless what lies at ``path`` is the registered file byte for byte, or holds its contents."""
+    if fault := _fault(path, file):
+        raise ValueError(
+            f"{path}: {fault}. It was left untouched: put the official file in its place, or move it away."
+        )
+
+
+def _fault(path: Path, file: DataFile) -> str:
+    """In what the file at ``path``, or else its contents, differ from the registered ones, or ""."""
+    fault = _file_fault(path, file)
+    if not fault or not file.contents:
+        return fault
+    try:
+        members = archives.read_members(path)
+    except ValueError as error:
+        return f"{error}; {fault}"
+    if (found := archives.content_hash(members)) == file.contents:
+        return ""
+    return f"wrong contents, expected {file.contents}, found {len(members):,} record files with {found}; {fault}"
+
+
+def _file_fault(path: Path, file: DataFile) -> str:
     if not path.is_file():
-        raise ValueError(f"{path}: expected a file, found something else (a folder?). {advice}")
+        return "expected a file, found something else (a folder?)"
     if (size := path.stat().st_size) != file.size:
-        raise ValueError(f"{path}: wrong length, expected {file.size:,} bytes, found {size:,}. {advice}")
+        return f"wrong length, expected {file.size:,} bytes, found {size:,}"
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != file.sha256:
-        raise ValueError(f"{path}: wrong checksum, expected sha256 {file.sha256}, found {digest}. {advice}")
+    return "" if digest == file.sha256 else f"wrong checksum, expected sha256 {file.sha256}, found {digest}"
 
 
 def _download(file: DataFile, *, urls: tuple[str, ...], folder: Path) -> Path:
@@ -190,12 +240,12 @@ def _download(file: DataFile, *, urls: tuple[str, ...], folder: Path) -> Path:
         if silence := _silence("{0.scheme}://{0.netloc}/".format(urlsplit(url))):
             failures.append(f"{url}: {silence}")
             continue
-        downloader = pooch.HTTPDownloader(timeout=PATIENCE, chunk_size=2**16)
         try:
-            pooch.retrieve(url, f"sha256:{file.sha256}", fname=file.name, path=folder, downloader=downloader)
+            known = None if file.contents else f"sha256:{file.sha256}"
+            pooch.retrieve(url, known, fname=file.name, path=folder, downloader=_Checked(file))
         except OSError as error:  # what requests raises is one, and so is a disk that is full or read-only
             failures.append(f"{url}: {error}")
-        except ValueError as error:  # pooch has compared the checksums and deleted what came
+        except ValueError as error:  # pooch has deleted what came
             raise ValueError(
                 f"{url} handed out wrong bytes: {error} Nothing was kept. Put the official {file.name} into "
                 f"{folder} by hand, or set REGNDE_OFFLINE=1 to do without."
@@ -203,6 +253,18 @@ def _download(file: DataFile, *, urls: tuple[str, ...], folder: Path) -> Path:
         else:
             return folder / file.name
     raise FileNotFoundError("; ".join(failures))
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A downloader for pooch that checks what came, before pooch gives it its name."""
+
+    file: DataFile
+
+    def __call__(self, url: str, output_file: str, hub: pooch.Pooch | None) -> None:
+        pooch.HTTPDownloader(timeout=PATIENCE, chunk_size=2**16)(url, output_file, hub)
+        if fault := _fault(Path(output_file), self.file):
+            raise ValueError(f"{fault}.")
 
 
 @functools.cache  # a silent server is asked once per process, not once per file
