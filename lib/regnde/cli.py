@@ -1,4 +1,4 @@
-"""The command line that the Makefile calls: `python -m regnde.cli reproduce`, `plan`, `why` or `doctor`."""
+"""The command line that the Makefile calls: `python -m regnde.cli reproduce`, `report`, `plan`, `why` or `doctor`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from regnde import doctor, notebooks, provenance, stamps, store
 from regnde.store import ROOT, results_folder, write_atomically
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+REPORT = "12_report"
+"""The notebook that reports on the others, and so runs after them, whenever they do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,18 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Execute the notebooks, print and store the summary, and say what was made and where."""
+    """Execute the notebooks, then the report, print and store the summary, and say what was made and where."""
     start = time.time()
+    commit = provenance.commit(ROOT)
     try:
-        outcomes = notebooks.run(
-            options.profile,
-            only=options.only,
-            jobs=options.jobs,
-            parameters=dict(_assignment(text) for text in options.parameter),
-            timeout=options.timeout,
-            force=options.force,
-            wait=options.wait,
-        )
+        outcomes = _run_notebooks(options)
     except ValueError as error:  # found before anything ran
         print(f"regnde: {error}", file=sys.stderr)
         return BAD_USAGE
@@ -48,13 +44,91 @@ def reproduce(options: argparse.Namespace) -> int:
 
     failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
     try:
-        _write_summary(options.profile)
+        rows = _write_summary(options.profile)
+        _write_page(options.profile)
+        if not failures:
+            _write_time(options, outcomes, rows, start, commit)
     except Exception as error:  # the report of the notebooks must still be printed
         failures.append(f"FAILED the summary of the results: {type(error).__name__}: {error}")
     print(_made(options.profile, outcomes, start), flush=True)  # before what goes to stderr
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
     return FAILED if failures else OK
+
+
+def _run_notebooks(options: argparse.Namespace) -> list[notebooks.Outcome]:
+    """Execute the notebooks asked for, and after them the report, always: the others may have made rows."""
+    given = dict(_assignment(text) for text in options.parameter)
+    how = {"jobs": options.jobs, "parameters": given, "timeout": options.timeout, "wait": options.wait}
+    sources = notebooks.source_notebooks(ROOT / "notebooks", options.only)
+    others = [path.name[:2] for path in sources if path.stem != REPORT]
+    if len(others) == len(sources):
+        return notebooks.run(options.profile, only=options.only, force=options.force, **how)
+    for path in sources:  # before the first of the two runs
+        notebooks.check_parameters(path, {"profile": options.profile, **given})
+    made = notebooks.run(options.profile, only=",".join(others), force=options.force, **how) if others else []
+    return [*made, *notebooks.run(options.profile, only=REPORT[:2], force=True, **how)]
+
+
+def report(options: argparse.Namespace) -> int:
+    """Make the report from the rows that are stored; with --keep, first copy them to the committed ones."""
+    from regnde import evidence, front, runs
+
+    try:
+        if options.keep:
+            kept = evidence.keep(options.profile, evidence.wanted(runs.needed(options.profile)))
+            where = _shown(evidence.kept_folder(options.profile))
+            print(f"{len(kept.found())} of {len(kept.wanted)} rows kept in {where}; commit them")
+        [outcome] = notebooks.run(options.profile, only=REPORT[:2], jobs=1, force=True, wait=options.wait)
+    except ValueError as error:
+        print(f"regnde: {error}", file=sys.stderr)
+        return BAD_USAGE
+    _write_page(options.profile)
+    if outcome.failure:
+        print(notebooks.explain(outcome), file=sys.stderr)
+        return FAILED
+    print(f"the report: {_shown(_page(options.profile))}")
+    if front.update():
+        print("README.md: the generated block is new; commit it")
+    return OK
+
+
+def _page(profile: str) -> Path:
+    return ROOT / "build" / profile / f"{REPORT}.html"
+
+
+def _write_page(profile: str) -> None:
+    """Write the executed report as one HTML file; where there is none, leave none of an earlier run."""
+    copy = ROOT / "build" / profile / "notebooks" / f"{REPORT}.ipynb"
+    if not copy.exists():
+        _page(profile).unlink(missing_ok=True)
+        return
+    import nbformat
+
+    from regnde.page import page
+
+    write_atomically(_page(profile), page(nbformat.read(copy, as_version=4)).encode())
+
+
+def _write_time(
+    options: argparse.Namespace,
+    outcomes: Sequence[notebooks.Outcome],
+    rows: Sequence[store.Row],
+    start: float,
+    commit: tuple[str, bool],
+) -> None:
+    """Write into README.md how long this run took, if it was a whole one: everything executed, every row made in it."""
+    began = datetime.fromtimestamp(int(start), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    is_part = options.only or options.parameter or any(outcome.kept for outcome in outcomes)
+    if is_part or not rows or any(str(row.provenance.get("made", "")) < began for row in rows):
+        return
+    from regnde import front
+
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    name = commit[0][:7] + ("-dirty" if commit[1] else "")
+    time_taken = front.Time((time.time() - start) / 60, min(options.jobs or here, here), name, began[:10])
+    if front.update({options.profile: time_taken}):
+        print(f"README.md: a whole run of profile {options.profile} took {time_taken.minutes:.1f} min")
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -89,8 +163,11 @@ def why(options: argparse.Namespace) -> int:
     return OK
 
 
-def _write_summary(profile: str) -> None:
-    """Print the summary, and store it with what made it; the files of an equal one are left as they are."""
+def _write_summary(profile: str) -> list[store.Row]:
+    """Print the summary, and store it with what made it; the files of an equal one are left as they are.
+
+    Returns the rows that it tells of.
+    """
     from regnde import runs, tables  # here, since PyTorch takes seconds
 
     found = runs.status(runs.needed(profile))
@@ -104,6 +181,7 @@ def _write_summary(profile: str) -> None:
         write_atomically(path, text.encode())
         provenance.beside(path, record)
     print(f"\n{text}")
+    return found.rows
 
 
 def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> str:
@@ -120,6 +198,8 @@ def _made(profile: str, outcomes: Sequence[notebooks.Outcome], start: float) -> 
     ]
     if (build / "summary.md").exists():
         lines.append(f"  summary    {_shown(build / 'summary.md')}")
+    if _page(profile).exists():
+        lines.append(f"  report     {_shown(_page(profile))}")
     return "\n".join(lines)
 
 
@@ -160,6 +240,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="for every notebook run; repeatable",
     )
+    command = commands.add_parser("report", help="make the report from the stored rows")
+    command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+    command.add_argument("--keep", action="store_true", help="first copy the rows to data/reference/measured/")
+    command.add_argument("--wait", action="store_true", help="wait while another process reproduces in this clone")
     command = commands.add_parser("plan", help="say what would be trained, and about how long it would take")
     command.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
     command.add_argument("--jobs", type=int, help="processes (default: one for each core)")
@@ -172,6 +256,7 @@ def _parser() -> argparse.ArgumentParser:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "reproduce": reproduce,
+    "report": report,
     "plan": plan,
     "why": why,
     "doctor": lambda options: doctor.main(),

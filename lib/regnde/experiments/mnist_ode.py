@@ -13,7 +13,7 @@ from regnde.losses import accuracy, cross_entropy
 from regnde.models import ODEClassifier, TimeMLP
 
 EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
-FIRST_SEED = ("steer", "global_stiffness")
+FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kinetic_jacobian", "global_error+steer")
 TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
 PAPER = Budget(
     steps=7500,
@@ -31,6 +31,10 @@ PAPER = Budget(
         "global_stiffness": {"weight": 2.5, "weight_end": 1.0},
         "local_unbiased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
         "local_biased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
+        "local_stiffness": {"weight": 2.5, "weight_end": 1.0},
+        "taynode": {"weight": 0.01, "order": 3},
+        "kinetic_jacobian": {"weight": 0.01},
+        "global_error+steer": {"global_error.weight": 2.5, "global_error.weight_end": 1.0, "steer.fraction": 0.5},
     },
 )
 QUICK = PAPER.but(
@@ -49,12 +53,16 @@ QUICK = PAPER.but(
     data={"source": "auto"},
     regularizers={
         "global_error": {"weight": 0.1, "times_dt": False},
-        "global_stiffness": {"weight": 0.01},
+        "global_stiffness": {"weight": 0.001},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
+        "local_stiffness": {"weight": 0.003},
+        "taynode": {"weight": 1.0, "order": 3},
+        "kinetic_jacobian": {"weight": 0.1},
+        "global_error+steer": {"global_error.weight": 0.1, "global_error.times_dt": False, "steer.fraction": 0.5},
     },
 )
-"""Learning rate and local weights: ladders on 10,000 training images held out (part='validation'), seed 0."""
+"""Learning rate and weights: ladders on 10,000 training images held out (part='validation'), seed 0."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "embedded", "limit": 64})
 
 

@@ -12,8 +12,8 @@ from regnde.experiments.experiment import Budget, Entry, Experiment, Problem
 from regnde.losses import mean_squared_error
 from regnde.models import CubicMLP, Trajectory
 
-EVERY_SEED = ("none", "local_unbiased", "local_biased")
-FIRST_SEED = ("global_error", "steer", "global_stiffness", "no_dynamics")
+EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased")
+FIRST_SEED = ("steer", "global_stiffness", "taynode", "kinetic_jacobian", "no_dynamics")
 PAPER = Budget(
     steps=4000,
     batch=1,
@@ -31,9 +31,11 @@ PAPER = Budget(
         "global_stiffness": {"weight": 1e-7, "weight_end": 1e-5},
         "local_unbiased": {"weight": 1e-4, "weight_end": 0.03},
         "local_biased": {"weight": 1e-4, "weight_end": 0.03},
+        "taynode": {"weight": 1e-8, "order": 3},
+        "kinetic_jacobian": {"weight": 1e-5},
     },
 )
-QUICK = PAPER.but(steps=400, lr=3e-2, rtol=1e-6, atol=1e-6, seeds=(0, 1), history_every=25)
+QUICK = PAPER.but(steps=400, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
 """Weights and learning rate from short ladders on times held out between the training times, seed 0."""
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 

@@ -1,0 +1,52 @@
+"""One HTML file from an executed notebook: pictures inside, no code shown, nothing loaded from the network."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 76rem;
+       padding: 1.5rem; }
+p, li { max-width: 46rem; }
+h1, h2, h3 { line-height: 1.25; margin-top: 2.2rem; }
+a.anchor-link { display: none; }
+.jp-RenderedHTMLCommon, .output_markdown { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .8rem; margin: 1rem 0; }
+th, td { border: 1px solid #c8c8c8; padding: .3rem .5rem; text-align: left; vertical-align: top; }
+th { background: #f0f0f0; }
+tr:nth-child(even) td { background: #f8f8f8; }
+img { max-width: 100%; height: auto; }
+pre { white-space: pre-wrap; }
+code { background: #f2f2f2; padding: 0 .2em; }
+"""
+LOADS = re.compile(
+    r"""<script\b|<link\b|<iframe\b|<object\b|@import|\bsrc(set)?\s*=\s*(?!["']?data:)|url\(\s*(?!["']?(data:|\#))""",
+    re.IGNORECASE,
+)
+"""What would make a browser load or run something when it opens the page."""
+
+
+def page(notebook: Any) -> str:
+    """Return an executed notebook as one HTML page: prose, tables and pictures; code is left out.
+
+    Args:
+        notebook: a notebook as nbformat reads it, with outputs.
+
+    Raises:
+        ValueError: an output needs a script or the network, so the page alone would not show it.
+    """
+    from nbconvert import HTMLExporter  # here: it takes a second
+
+    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
+    body = re.sub(r"<style\b.*?</style>", "", exporter.from_notebook_node(notebook)[0], flags=re.DOTALL | re.IGNORECASE)
+    if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
+        raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
+    title = next((line[2:] for cell in notebook.cells for line in cell.source.splitlines() if line[:2] == "# "), "")
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
