@@ -8,6 +8,7 @@ ARGS    ?=
 FORCE   ?=
 WAIT    ?=
 RUN     ?=
+KEEP    ?=
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -15,13 +16,14 @@ PY := .venv/bin/python
 STAMP := .venv/.stamp-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce plan why test lint lab bench clean distclean
+.PHONY: help env doctor reproduce report plan why test lint lab bench clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
 	@echo "  FORCE=1 (execute what could be kept, too)   WAIT=1 (while another run holds the clone)"
+	@echo "  KEEP=1 (copy the rows to data/reference/measured/, to commit them)"
 	@echo "  PYTHON=python3.12 (to make .venv)   ARGS=\"--parameter NAME=VALUE\" (for the notebooks)"
 
 env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is missing or old)
@@ -33,6 +35,9 @@ doctor:  ## say whether this machine is ready, and what to do
 reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
 	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
 		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(ARGS)
+
+report: $(STAMP)  ## the papers' claims and tables beside the stored rows, as one page: PROFILE, KEEP=1
+	@$(PY) -m regnde.cli report --profile "$(PROFILE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
 
 plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
 	@$(PY) -m regnde.cli plan --profile "$(PROFILE)" --jobs "$(JOBS)"

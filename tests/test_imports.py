@@ -100,7 +100,10 @@ def test_every_module_has_its_arrows_stated() -> None:
     assert modules - {"__init__"} == set(ALLOWED)
 
 
-@pytest.mark.parametrize("module", ["store", "tables", "plots", "provenance", "stamps", "doctor", "cli"])
+READERS = "store tables plots provenance stamps doctor cli evidence ratios claims papers report front page plots_report"
+
+
+@pytest.mark.parametrize("module", READERS.split())
 def test_results_can_be_read_without_torch(module: str) -> None:
     code = f"import sys, regnde.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -38,12 +38,8 @@ def experiments(parts: Sequence[Evidence]) -> list[str]:
 
 
 def title(regularizer: str, variant: str = "") -> str:
-    """Return the name for readers of a table line: "global error + STEER", "local, biased (initial)"."""
-    parts = []
-    for name in regularizer.replace(" ", "").split("+"):
-        base, _, of_name = name.partition(":")
-        parts.append(label(base) + (f" ({of_name})" if of_name else ""))
-    return " + ".join(parts) + (f" ({variant})" if variant else "")
+    """Return the name for readers of a table line."""
+    return label(regularizer) + (f" ({variant})" if variant else "")
 
 
 PUBLISHED_NAMES = {"vanilla": VANILLA, "global_both": "global_error+global_stiffness"}

@@ -151,7 +151,7 @@ def commit(root: Path | None = None) -> tuple[str, bool]:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
             return UNKNOWN, True
         head = _git(root, "rev-parse", "HEAD")
-        return head, bool(_git(root, "status", "--porcelain", "--", ".", ":(exclude)figures"))
+        return head, bool(_git(root, "status", "--porcelain", "--", ".", ":(exclude)figures", ":(exclude)README.md"))
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN, True
 

@@ -82,7 +82,9 @@ def ledger(rules: Book, parts: Sequence[Evidence]) -> pd.DataFrame:
 def _verdict(judgement: Judgement) -> str:
     findings = judgement.deciding
     if judgement.verdict == NOT_RUN:
-        reasons = dict.fromkeys(f"{finding.experiment} ({finding.why})" for finding in findings)
+        reasons = dict.fromkeys(
+            finding.experiment + ("" if finding.why == NOT_RUN else f" ({finding.why})") for finding in findings
+        )
         return f"{NOT_RUN}: {'; '.join(reasons)}"
     several = len(judgement.findings) > 1
     return f"**{judgement.verdict}** " + "; ".join(_named(finding, several) for finding in findings)
@@ -182,7 +184,7 @@ def deviations() -> list[Deviation]:
 
 def deviations_table() -> pd.DataFrame:
     """Return the deviations for readers."""
-    return pd.DataFrame({"id": one.id, "what": one.title, "about": one.section} for one in deviations())
+    return pd.DataFrame({"id": one.id, "what": f"**{one.title}.** {one.text}"} for one in deviations())
 
 
 def conclusions(rules: Book, parts: Sequence[Evidence]) -> list[str]:

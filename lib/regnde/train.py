@@ -134,7 +134,7 @@ def train(
     made_of = ingredients(experiment.name, problem)
     row_key = key(experiment, regularizer, seed, profile, part, budget, made_of)
     keep = None if checkpoint_path is None else (checkpoint_path, row_key)
-    history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep)
+    history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep, metric=experiment.metric)
     solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
     measured = evaluate(model, problem, part, solve, seed=seed, step=budget.steps)
     on_train = evaluate(model, problem, "train", solve, seed=seed, step=budget.steps)
@@ -207,9 +207,12 @@ def _fit(
     seed: int,
     progress: bool,
     keep: tuple[Path, str] | None,
+    *,
+    metric: str,
 ) -> tuple[list[dict[str, float]], float]:
     """Train the model in place; return its history, one entry every `budget.history_every` steps, and wall seconds.
 
+    An entry holds the loss, the metric (under its name), NFE, penalty and weight of one training step on its batch.
     `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
     """
     purposes = {"batches": "batches", "draws": "sampled time", "noise": "noise of the model", "paths": "Brownian paths"}
@@ -255,7 +258,9 @@ def _fit(
         ]
         done = step + 1
         if done % budget.history_every == 0 or done == budget.steps:
-            entry = {"step": done, "loss": loss.item(), "nfe": solution.trace.nfe}
+            with torch.no_grad():
+                entry = {"step": done, "loss": loss.item(), metric: problem.metric(output, batch)}
+            entry["nfe"] = solution.trace.nfe
             history.append({**entry, "penalty": sum(term.item() for term in terms), "weight": sum(weights)})
         if keep is not None and done % budget.checkpoint_every == 0 and done < budget.steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}

@@ -12,8 +12,9 @@ from regnde.experiments.experiment import Budget, Entry, Experiment, Problem
 from regnde.losses import mean_squared_error
 from regnde.models import CubicMLP, Trajectory
 
+BOTH = "global_error+global_stiffness"
 EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased")
-FIRST_SEED = ("steer", "global_stiffness", "taynode", "kinetic_jacobian", "no_dynamics")
+FIRST_SEED = ("steer", "global_stiffness", "taynode", "kinetic_jacobian", BOTH, "no_dynamics")
 PAPER = Budget(
     steps=4000,
     batch=1,
@@ -33,6 +34,12 @@ PAPER = Budget(
         "local_biased": {"weight": 1e-4, "weight_end": 0.03},
         "taynode": {"weight": 1e-8, "order": 3},
         "kinetic_jacobian": {"weight": 1e-5},
+        BOTH: {
+            "global_error.weight": 1e-4,
+            "global_error.weight_end": 0.03,
+            "global_stiffness.weight": 1e-7,
+            "global_stiffness.weight_end": 1e-5,
+        },
     },
 )
 QUICK = PAPER.but(steps=400, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
