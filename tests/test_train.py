@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,24 @@ def without_clock(row: Row) -> Row:
     return replace(row, seconds={}, provenance={})
 
 
-@pytest.mark.parametrize("experiment", experiments.names())
-@pytest.mark.parametrize("name", regularizers.REGULARIZERS)
-def test_the_same_arguments_give_the_same_row(experiment: str, name: str) -> None:
+PAIRS = list(product(regularizers.REGULARIZERS, experiments.names()))
+REFUSED = [(name, of) for name, of in PAIRS if regularizers.make(name).rate is not None and of.endswith("_sde")]
+
+
+@pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED])
+def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> None:
     first = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
     torch.manual_seed(123)  # the global generator is nobody's source of randomness
     again = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
     assert without_clock(first) == without_clock(again)
     assert first.nfe > 0
     assert math.isfinite(first.metrics["loss"])
+
+
+@pytest.mark.parametrize(("name", "experiment"), REFUSED)
+def test_rates_are_derivatives_along_an_ode_and_refused_for_sdes(name: str, experiment: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*an SDE has none"):
+        train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
 
 
 def test_another_seed_is_another_run() -> None:

@@ -96,14 +96,15 @@ class _Steps:
 
     def add(self, t: Tensor, y: State, dt: Tensor) -> None:
         """Add an accepted step by its start and its size, which is positive in both directions of time."""
+        t = t.detach().clone()  # of fixed steps it is a view of the whole grid of times
         if self.last is None:
-            self.start = t.detach()
+            self.start = t
         else:
             weight = self.weight(self.last[1])
             self.kept = self._draw(weight)
             self.total += weight
         detached = tuple(part.detach() for part in y) if isinstance(y, tuple) else y.detach()
-        self.last = t.detach(), dt.detach(), detached
+        self.last = t, dt.detach(), detached
         self.u = uniform(self.rng)
 
     def drawn(self, end: float) -> tuple[float, float, State]:

@@ -32,10 +32,10 @@ class _Points:
 
     def add(self, t: float, y: Tensor) -> bool:
         """Add a point; return whether these are the points of a solve: at two times or more, not of a single call."""
-        if self.with_grad and not torch.is_grad_enabled():  # an adjoint's way forward begins
-            self.with_grad, self.n = False, 0
+        if not torch.is_grad_enabled():
+            self.with_grad = False  # the way forward of an adjoint
         if torch.is_grad_enabled() and not self.with_grad:
-            return False  # an adjoint's way back
+            return False  # its way back
         again = self.n == 1 and t == self.start  # torchsde evaluates at the start to check shapes
         self.n = 1 if again else self.n + 1
         self.start, self.latest = (t, t) if self.n == 1 else (self.start, max(self.latest, t))

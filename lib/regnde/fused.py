@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def _accumulate(base: Tensor | None, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
@@ -46,3 +47,102 @@ def combine(base: Tensor | None, dt: float, weights: Sequence[float], k: Sequenc
     if not torch.is_grad_enabled():
         return _accumulate(base, weights, k)
     return _LinearCombination.apply(base, weights, *k)
+
+
+Weights = Sequence[Sequence[float]]
+
+
+def _stage(y: Tensor, chi: Tensor, weights: Weights, k: Sequence[Tensor], g: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    a0, b0, a1, b1 = weights
+    of_drift, of_noise = torch.add(y, k[0], alpha=a0[0]), torch.add(y, k[0], alpha=a1[0]).add_(g[0], alpha=b1[0])
+    noise = g[0] * b0[0]
+    for j in range(1, len(k)):
+        of_drift.add_(k[j], alpha=a0[j])
+        noise.add_(g[j], alpha=b0[j])
+        of_noise.add_(k[j], alpha=a1[j]).add_(g[j], alpha=b1[j])
+    return of_drift.addcmul_(chi, noise), of_noise
+
+
+class _Stage(torch.autograd.Function):
+    """`_stage` with its gradient in y, k and g: one node of the graph instead of five."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, chi: Tensor, weights: Weights, *kg: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.weights = weights
+        ctx.save_for_backward(chi)
+        return _stage(y, chi, weights, kg[: len(kg) // 2], kg[len(kg) // 2 :])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_drift: Tensor, of_noise: Tensor) -> tuple[Tensor | None, ...]:
+        a0, b0, a1, b1 = ctx.weights
+        through_chi = of_drift * ctx.saved_tensors[0]
+        of_k = [(of_drift * a).add_(of_noise, alpha=b) for a, b in zip(a0, a1, strict=True)]
+        of_g = [(through_chi * a).add_(of_noise, alpha=b) for a, b in zip(b0, b1, strict=True)]
+        return of_drift + of_noise, None, None, *of_k, *of_g
+
+
+def sri_stage(
+    y: Tensor, chi: Tensor, weights: Weights, k: Sequence[Tensor], g: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return where a stochastic Runge-Kutta method evaluates drift and diffusion next, each (batch, ...).
+
+    That is y + sum a0_j k_j + chi sum b0_j g_j for the drift, y + sum a1_j k_j + sum b1_j g_j for the diffusion.
+
+    Args:
+        y: state at the start, (batch, ...).
+        chi: what b0 is multiplied with, (batch, ...); it gets no gradient.
+        weights: (a0, b0, a1, b1), step size included.
+        k, g: stages so far, each (batch, ...).
+    """
+    return _Stage.apply(y, chi, weights, *k, *g) if torch.is_grad_enabled() else _stage(y, chi, weights, k, g)
+
+
+def _mix(weights: Tensor, k: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return sum_j weights_ij k_j for each row i: one product of matrices, cheaper than many sums of four."""
+    return (weights @ torch.stack(tuple(k)).flatten(1)).view(len(weights), *k[0].shape).unbind()
+
+
+def _end(
+    y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, k: Sequence[Tensor], g: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    g1, g2, g3, g4 = _mix(y.new_tensor(beta), g)
+    beyond = (chi[2] * g3).addcmul_(chi[3], g4)
+    return _accumulate(y, alpha, k).addcmul_(chi[0], g1).addcmul_(chi[1], g2).add_(beyond), beyond
+
+
+class _End(torch.autograd.Function):
+    """`_end` with its gradient in y, k and g."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, *kg: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.chi, ctx.alpha, ctx.beta = chi, alpha, beta
+        return _end(y, chi, alpha, beta, kg[: len(alpha)], kg[len(alpha) :])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_y1: Tensor, of_beyond: Tensor) -> tuple[Tensor | None, ...]:
+        both = of_y1 + of_beyond
+        products = [chi * grad for chi, grad in zip(ctx.chi, (of_y1, of_y1, both, both), strict=True)]
+        of_k = [of_y1 * weight for weight in ctx.alpha]
+        of_g = _mix(of_y1.new_tensor(ctx.beta).T, products)
+        return of_y1, None, None, None, *of_k, *of_g
+
+
+def sri_end(
+    y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, k: Sequence[Tensor], g: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the end of a stochastic Runge-Kutta step, and the two last terms of its noise, each (batch, ...).
+
+    The end is y + sum alpha_i k_i + sum_j chi_j sum_i beta_ji g_i.
+
+    Args:
+        y: state at the start, (batch, ...).
+        chi: the four integrals of the noise, each (batch, ...); they get no gradient.
+        alpha: weights of the drift's stages, step size included.
+        beta: four rows of weights of the diffusion's stages.
+        k, g: all stages, each (batch, ...).
+    """
+    return _End.apply(y, chi, alpha, beta, *k, *g) if torch.is_grad_enabled() else _end(y, chi, alpha, beta, k, g)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regnde.fused import combine
+from regnde.fused import combine, sri_end, sri_stage
 from regnde.sri_tableaus import SRITableau
 from regnde.tableaus import Tableau
 
@@ -209,23 +209,21 @@ def sri_step(
     """
     if estimate not in ERROR_ESTIMATES:
         raise ValueError(f"unknown estimate {estimate!r}; choose one of {sorted(ERROR_ESTIMATES)}")
-    root = dt**0.5
-    chi1, chi2, chi3 = (w**2 - dt) / (2 * root), u / dt, (w**3 - 3 * dt * w) / (6 * dt)
+    root, square = dt**0.5, w * w
+    chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
+    chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
     times = torch.tensor([t + c * dt for c in (*tableau.c0, *tableau.c1)], dtype=y.dtype, device=y.device).unbind()
     t0, t1 = times[: len(tableau.c0)], times[len(tableau.c0) :]
     h0 = [y]
     k, noise = ([f(t0[0], y)], [g(t1[0], y)]) if start is None else ([start[0]], [start[1]])
     for i, (a0, b0, a1, b1) in enumerate(zip(tableau.a0, tableau.b0, tableau.a1, tableau.b1, strict=True), start=1):
-        h0.append(torch.addcmul(combine(y, dt, a0, k), chi2, combine(None, 1.0, b0, noise)))
-        h1 = combine(combine(y, dt, a1, k), root, b1, noise)
-        k.append(f(t0[i], h0[i]))
-        noise.append(g(t1[i], h1))
-    of_noise = tuple(zip(tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4, strict=True))
-    lower, error = torch.zeros_like(y), torch.zeros_like(y)
-    for gi, (beta1, beta2, beta3, beta4) in zip(noise, of_noise, strict=True):
-        lower = torch.addcmul(lower, gi, beta1 * w + beta2 * chi1)
-        error = torch.addcmul(error, gi, beta3 * chi2 + beta4 * chi3)
-    y1 = combine(y, dt, tableau.alpha, k) + lower + error
+        weights = [dt * a for a in a0], b0, [dt * a for a in a1], [root * b for b in b1]
+        of_drift, of_noise = sri_stage(y, chi2, weights, k, noise)
+        h0.append(of_drift)
+        k.append(f(t0[i], of_drift))
+        noise.append(g(t1[i], of_noise))
+    beta = (tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4)
+    y1, error = sri_end(y, (w, chi1, chi2, chi3), [dt * a for a in tableau.alpha], beta, k, noise)
     return SRIStep(
         tableau=tableau,
         estimate=estimate,

@@ -41,7 +41,7 @@ PAPER = Budget(
     },
 )
 QUICK = PAPER.but(
-    steps=800,
+    steps=500,
     batch=128,
     optimizer="Adam",
     schedule="cosine",
@@ -56,14 +56,15 @@ QUICK = PAPER.but(
     data={"source": "auto"},
     regularizers={
         "steer": {"fraction": 0.25},
-        "global_error": {"weight": 1.0},
+        "global_error": {"weight": 0.3},
         "global_stiffness": {"weight": 0.01},
-        "local_unbiased": {"weight": 0.2},
-        "local_biased": {"weight": 0.2},
+        "local_unbiased": {"weight": 0.3},
+        "local_biased": {"weight": 0.3},
         PAPERS_FORM: {"weight": 100.0, "weight_end": 10.0, "step": "initial", "times_dt": True},
     },
 )
-"""Optimizer, learning rate, steps and weights: chosen on 1,278 training stays held out (part='validation'), seed 0."""
+"""Chosen on a fifth of the training stays, held out (part='validation'): optimizer, learning rate and the start of the
+training on seed 0, the local weights on seeds 0 to 2."""
 SMOKE = QUICK.but(
     steps=4,
     batch=16,

@@ -1,0 +1,174 @@
+"""Memory and time of gradient methods against the number of steps, with and without penalties, with one thread.
+
+The problem is MNIST-sized: 512 states of 784 numbers (1.6 MB), an MLP 784-100-784, equal steps. Memory is counted
+(regnde.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass, in
+multiples of one state. It is the same in every run. The resident set of a fresh process is given beside it for the
+largest number of steps: it is what an operating system sees, and holds buffers and what the allocator keeps.
+
+torchdiffeq is made to step at the same times (`step_t`). 'adjoint, recorded' is hosts.odeint_solve, whose trace keeps
+one state for each step; 'adjoint, drop-in' is torchdiffeq's own call with dropin.LocalPenalty, which keeps one in all.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torchdiffeq
+from _cases import Case, mnist
+from _timing import alternate, median, options, report, speedup, table
+from torch import Tensor
+
+from regnde.dropin import LocalPenalty
+from regnde.hosts import odeint_solve
+from regnde.memory import Memory
+from regnde.regularizers import make
+from regnde.solve import solve_ode
+
+NONE, BIASED, UNBIASED, GLOBAL = "none", "local_biased", "local_unbiased", "global_error"
+STEPS = (10, 20, 40)
+BACKPROP, CHECKPOINT = "backprop", "checkpoint"
+RECORDED, DROPIN, PEER = "adjoint, recorded", "adjoint, drop-in", "torchdiffeq, backprop"
+PAIRS = [(own, penalty) for own in (BACKPROP, CHECKPOINT) for penalty in (NONE, BIASED, UNBIASED, GLOBAL)]
+PAIRS += [(RECORDED, NONE), (RECORDED, BIASED), (RECORDED, UNBIASED), (DROPIN, NONE), (DROPIN, BIASED), (PEER, NONE)]
+THIRD = 1 / 3  # of backpropagation's peak: what checkpointing may need at most
+FLAT = 1.0  # states by which a local penalty's further memory may vary over the numbers of steps
+
+
+def loss(case: Case, method: str, penalty: str, n: int, rng: torch.Generator) -> Tensor:
+    """Return the loss of one training step: mean square of the end state, plus the penalty."""
+    regularizer, tolerances = make(penalty), {"rtol": case.tolerance, "atol": case.tolerance}
+    if method in (DROPIN, PEER):
+        return loss_of_a_users_call(case, method, penalty, n, rng)
+    t, sampled_t = regularizer.times(case.t, rng)
+    settings: dict[str, Any] = {"sampled_t": sampled_t, "records": regularizer.records, **tolerances}
+    if method == RECORDED:
+        solution = odeint_solve(case.f, case.y0, t, gradient="adjoint", options=equal_steps(n), **settings)
+    else:
+        solution = solve_ode(case.f, case.y0, t, gradient=method, step_sizes=[1 / n] * n, **settings)
+    value = solution.y[-1].square().mean()
+    return value if regularizer.penalty is None else value + regularizer.penalty(solution, rng)
+
+
+def loss_of_a_users_call(case: Case, method: str, penalty: str, n: int, rng: torch.Generator) -> Tensor:
+    """The same with torchdiffeq's own functions."""
+    tolerances = {"rtol": case.tolerance, "atol": case.tolerance}
+    odeint = torchdiffeq.odeint if method == PEER else torchdiffeq.odeint_adjoint
+    f = case.f if penalty == NONE else LocalPenalty(case.f, rng=rng, **tolerances)
+    y = odeint(f, case.y0, case.t, method="dopri5", options=equal_steps(n), **tolerances)
+    value = y[-1].square().mean()
+    return value + f.penalty(case.t) if isinstance(f, LocalPenalty) else value
+
+
+def equal_steps(n: int) -> dict[str, Tensor]:
+    """Return torchdiffeq's option to stop at n - 1 equidistant times inside (0, 1)."""
+    return {"step_t": torch.linspace(0, 1, n + 1)[1:-1]}
+
+
+def training_step(case: Case, method: str, penalty: str, n: int) -> None:
+    """Run forward, penalty and backward."""
+    torch.autograd.grad(loss(case, method, penalty, n, torch.Generator().manual_seed(0)), list(case.f.parameters()))
+
+
+def counted(case: Case, method: str, penalty: str, n: int) -> dict[str, float]:
+    """Return the bytes held when the backward pass begins and at the worst moment, in states."""
+    with Memory() as memory:
+        value = loss(case, method, penalty, n, torch.Generator().manual_seed(0))
+        held = memory.now
+        torch.autograd.grad(value, list(case.f.parameters()))
+    return {"held": held / case.y0.nbytes, "peak": memory.peak / case.y0.nbytes}
+
+
+def resident(method: str, penalty: str, n: int) -> float:
+    """Return the growth of the largest resident set, MB, in a fresh process that makes one training step."""
+    command = [sys.executable, __file__, "--resident", method, penalty, str(n)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def print_resident(method: str, penalty: str, n: int) -> None:
+    torch.set_num_threads(1)
+    case = mnist()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    training_step(case, method, penalty, n)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit)
+
+
+def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """Count and time all pairs of a gradient method and a penalty at all numbers of steps."""
+    results = []
+    for n in STEPS:
+        memory = {pair: counted(case, *pair, n) for pair in PAIRS}
+        steps: dict[str, Callable[[], None]] = {f"{m}/{p}": partial(training_step, case, m, p, n) for m, p in PAIRS}
+        ms = alternate(steps, seconds=seconds / len(STEPS), min_rounds=2)
+        for method, penalty in PAIRS:
+            name = f"{method}/{penalty}"
+            found = {"steps": n, "method": method, "penalty": penalty, **memory[method, penalty]}
+            found |= {"ms": median(ms[name]), "times_backprop": speedup(ms[name], ms[f"{BACKPROP}/{NONE}"])}
+            results.append(found | ({"resident_mb": resident(method, penalty, n)} if n == STEPS[-1] else {}))
+    return results
+
+
+def peaks(results: list[dict[str, Any]], method: str, penalty: str) -> list[float]:
+    """Return the peaks of one pair over the numbers of steps."""
+    return [found["peak"] for found in results if (found["method"], found["penalty"]) == (method, penalty)]
+
+
+def rows(results: list[dict[str, Any]], state_mb: float) -> list[list[str]]:
+    """Return one line for each gradient method and penalty."""
+    lines = []
+    for method, penalty in PAIRS:
+        mine = [found for found in results if (found["method"], found["penalty"]) == (method, penalty)]
+        per_step = [(b["peak"] - a["peak"]) / (b["steps"] - a["steps"]) for a, b in zip(mine, mine[1:], strict=False)]
+        last = mine[-1]
+        cells = [" / ".join(f"{found[what]:.0f}" for found in mine) for what in ("held", "peak")]
+        cells += [f"{per_step[-1]:.2f}", f"{last['peak'] * state_mb:.0f}", f"{last['resident_mb']:.0f}"]
+        lines.append([method, penalty, *cells, f"{last['ms']:.0f}", f"{last['times_backprop']:.2f}"])
+    return lines
+
+
+def verdicts(results: list[dict[str, Any]]) -> list[list[str]]:
+    """Hold checkpointing against a third of backpropagation's peak, and local penalties against flatness."""
+    lines = []
+    for penalty in (NONE, BIASED, UNBIASED, GLOBAL):
+        share = peaks(results, CHECKPOINT, penalty)[-1] / peaks(results, BACKPROP, penalty)[-1]
+        claim = f"checkpoint, {penalty}: share of backpropagation's peak at {STEPS[-1]} steps"
+        lines.append([claim, f"{share:.2f}", "<= 1/3", "holds" if share <= THIRD else "MISSED"])
+    for method, penalty in PAIRS:
+        if penalty in (BIASED, UNBIASED):
+            pairs = zip(peaks(results, method, penalty), peaks(results, method, NONE), strict=True)
+            further = [with_ - without for with_, without in pairs]
+            claim = f"{method}, {penalty}: further states at {', '.join(map(str, STEPS))} steps"
+            flat = max(further) - min(further) <= FLAT
+            found = ", ".join(f"{x:.1f}" for x in further)
+            lines.append([claim, found, f"within {FLAT:g}", "holds" if flat else "MISSED"])
+    return lines
+
+
+def main() -> None:
+    seconds = options(__doc__ or "", seconds=60.0).seconds
+    case = mnist()
+    results, state_mb = measure(case, seconds), case.y0.nbytes / 2**20
+    of = " / ".join(map(str, STEPS))
+    header = ["gradient", "penalty", f"held, states ({of} steps)", "peak, states", "peak, states per step"]
+    header += [f"peak MB ({STEPS[-1]} steps)", "resident MB", "ms", "times backprop"]
+    found = table(header, rows(results, state_mb))
+    targets = table(["claim", "found", "allowed", ""], verdicts(results))
+    about = (
+        f"One thread, float32; one state is {state_mb:.2f} MB. Held: when the backward pass begins. Medians of\n"
+        "alternating rounds. torchdiffeq's steps are dopri5's, ours tsit5's; both have six new stages a step."
+    )
+    text = f"## Memory\n\n{about}\n\n{found}\n\n{targets}"
+    report("memory", text, {"cases": results, "state_mb": state_mb, "seconds": seconds})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--resident"]:
+        print_resident(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    else:
+        main()
