@@ -2,8 +2,8 @@
 
 The problem is MNIST-sized: 512 states of 784 numbers (1.6 MB), an MLP 784-100-784, equal steps. Memory is counted
 (regnde.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass, in
-multiples of one state. It is the same in every run. The resident set of a fresh process is given beside it for the
-largest number of steps: it is what an operating system sees, and holds buffers and what the allocator keeps.
+multiples of one state. It is the same in every run. Without a penalty the growth of the resident set of a fresh process
+is given beside it, for the largest number of steps: it also holds buffers and what the allocator keeps (Linux only).
 
 torchdiffeq is made to step at the same times (`step_t`). 'adjoint, recorded' is hosts.odeint_solve, whose trace keeps
 one state for each step; 'adjoint, drop-in' is torchdiffeq's own call with dropin.LocalPenalty, which keeps one in all.
@@ -11,11 +11,11 @@ one state for each step; 'adjoint, drop-in' is torchdiffeq's own call with dropi
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from regnde.regularizers import make
 from regnde.solve import solve_ode
 
 NONE, BIASED, UNBIASED, GLOBAL = "none", "local_biased", "local_unbiased", "global_error"
-STEPS = (10, 20, 40)
+STEPS = (5, 10, 40)
 BACKPROP, CHECKPOINT = "backprop", "checkpoint"
 RECORDED, DROPIN, PEER = "adjoint, recorded", "adjoint, drop-in", "torchdiffeq, backprop"
 PAIRS = [(own, penalty) for own in (BACKPROP, CHECKPOINT) for penalty in (NONE, BIASED, UNBIASED, GLOBAL)]
@@ -84,33 +84,43 @@ def counted(case: Case, method: str, penalty: str, n: int) -> dict[str, float]:
     return {"held": held / case.y0.nbytes, "peak": memory.peak / case.y0.nbytes}
 
 
-def resident(method: str, penalty: str, n: int) -> float:
+def resident(method: str, n: int) -> float:
     """Return the growth of the largest resident set, MB, in a fresh process that makes one training step."""
-    command = [sys.executable, __file__, "--resident", method, penalty, str(n)]
+    command = [sys.executable, __file__, "--resident", method, str(n)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_resident(method: str, penalty: str, n: int) -> None:
+def print_resident(method: str, n: int) -> None:
     torch.set_num_threads(1)
     case = mnist()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    training_step(case, method, penalty, n)
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit)
+    before = largest_resident_mb()
+    training_step(case, method, NONE, n)
+    print(largest_resident_mb() - before)
+
+
+def largest_resident_mb() -> float:
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """Count and time all pairs of a gradient method and a penalty at all numbers of steps."""
-    results = []
-    for n in STEPS:
-        memory = {pair: counted(case, *pair, n) for pair in PAIRS}
-        steps: dict[str, Callable[[], None]] = {f"{m}/{p}": partial(training_step, case, m, p, n) for m, p in PAIRS}
-        ms = alternate(steps, seconds=seconds / len(STEPS), min_rounds=2)
-        for method, penalty in PAIRS:
-            name = f"{method}/{penalty}"
-            found = {"steps": n, "method": method, "penalty": penalty, **memory[method, penalty]}
-            found |= {"ms": median(ms[name]), "times_backprop": speedup(ms[name], ms[f"{BACKPROP}/{NONE}"])}
-            results.append(found | ({"resident_mb": resident(method, penalty, n)} if n == STEPS[-1] else {}))
+    """Count all pairs of a gradient method and a penalty at all numbers of steps; time them at the largest one."""
+    results = [
+        {"steps": n, "method": method, "penalty": penalty, **counted(case, method, penalty, n)}
+        for n in STEPS
+        for method, penalty in PAIRS
+    ]
+    n = STEPS[-1]
+    timed = {pair: partial(training_step, case, *pair, n) for pair in PAIRS if pair[1] != UNBIASED}
+    ms = alternate({str(pair): step for pair, step in timed.items()}, seconds=seconds, min_rounds=2)
+    for found in results:
+        pair = (found["method"], found["penalty"])
+        if found["steps"] == n and pair in timed:
+            found["ms"] = median(ms[str(pair)])
+            found["times_backprop"] = speedup(ms[str(pair)], ms[str((BACKPROP, NONE))])
+            if pair[1] == NONE:
+                found["resident_mb"] = resident(pair[0], n)
     return results
 
 
@@ -124,11 +134,14 @@ def rows(results: list[dict[str, Any]], state_mb: float) -> list[list[str]]:
     lines = []
     for method, penalty in PAIRS:
         mine = [found for found in results if (found["method"], found["penalty"]) == (method, penalty)]
-        per_step = [(b["peak"] - a["peak"]) / (b["steps"] - a["steps"]) for a, b in zip(mine, mine[1:], strict=False)]
+        per_step = [(b["peak"] - a["peak"]) / (b["steps"] - a["steps"]) for a, b in pairwise(mine)]
         last = mine[-1]
         cells = [" / ".join(f"{found[what]:.0f}" for found in mine) for what in ("held", "peak")]
-        cells += [f"{per_step[-1]:.2f}", f"{last['peak'] * state_mb:.0f}", f"{last['resident_mb']:.0f}"]
-        lines.append([method, penalty, *cells, f"{last['ms']:.0f}", f"{last['times_backprop']:.2f}"])
+        cells += [f"{per_step[-1]:.2f}", f"{last['peak'] * state_mb:.0f}"]
+        measured = (("resident_mb", ".0f"), ("ms", ".0f"), ("times_backprop", ".2f"))
+        lines.append(
+            [method, penalty, *cells, *(f"{last[name]:{form}}" if name in last else "" for name, form in measured)]
+        )
     return lines
 
 
@@ -151,7 +164,7 @@ def verdicts(results: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main() -> None:
-    seconds = options(__doc__ or "", seconds=60.0).seconds
+    seconds = options(__doc__ or "", seconds=120.0).seconds
     case = mnist()
     results, state_mb = measure(case, seconds), case.y0.nbytes / 2**20
     of = " / ".join(map(str, STEPS))
@@ -169,6 +182,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--resident"]:
-        print_resident(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        print_resident(sys.argv[2], int(sys.argv[3]))
     else:
         main()

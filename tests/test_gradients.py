@@ -270,6 +270,7 @@ def test_memory_is_counted_while_tensors_live() -> None:
         assert (memory.now, memory.peak) == (400, 1200)
         del c, d
         assert (memory.now, memory.peak) == (0, 1200)
+    assert memory.history == [800] * 5 + [1200]  # after each of the six operations
 
 
 def test_memory_sees_what_the_graph_holds_and_what_the_backward_pass_makes() -> None:

@@ -33,6 +33,8 @@ class Memory(TorchDispatchMode):
         """Bytes alive at present."""
         self.peak = 0
         """The largest `now` so far."""
+        self.history: list[int] = []
+        """`now` after each operation."""
         self._alive: dict[int, weakref.ref[UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,6 +44,7 @@ class Memory(TorchDispatchMode):
         for storage in _storages(out):
             if storage._cdata not in given and storage._cdata not in self._alive:
                 self._count(storage)
+        self.history.append(self.now)
         return out
 
     def _count(self, storage: UntypedStorage) -> None:

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from regnde import plots, tables
 from regnde.store import Row
@@ -91,4 +92,6 @@ def nfe_over_tolerances(
     ax.set(xlabel="tolerance of the prediction", ylabel="evaluations of f (NFE)")
     ax.set_xticks(tolerances, [f"{tolerance:g}" for tolerance in tolerances])
     ax.minorticks_off()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ScalarFormatter())
     return ax
