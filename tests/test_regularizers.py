@@ -11,7 +11,7 @@ import torch
 from conftest import Counting
 from torch import Tensor
 
-from regnde import regularizers
+from regnde import local
 from regnde.control import initial_step
 from regnde.data.spiral import cubic_field
 from regnde.local import local_error
@@ -61,11 +61,11 @@ def test_the_biased_draw_hits_each_accepted_step_equally_often(monkeypatch: pyte
     regularizer, rng, n = make("local_biased"), torch.Generator().manual_seed(0), 4000
     solution, starts = solved(regularizer, rng), []
 
-    def remember(solution: Solution, t: float, y: Tensor, dt: float, *, times_dt: bool) -> Tensor:
+    def remember(solution: Solution, t: float, y: Tensor, dt: float, **options: bool) -> Tensor:
         starts.append(t)
         return torch.zeros(())
 
-    monkeypatch.setattr(regularizers, "local_error", remember)
+    monkeypatch.setattr(local, "local_error", remember)
     for _ in range(n):
         penalty_of(regularizer, solution, rng)
     steps = solution.trace.accepted
@@ -184,7 +184,7 @@ def test_the_solver_step_is_the_accepted_step_that_contains_the_time() -> None:
     solution = solve_ode(cubic_field, SPIRAL0, T, **TOLERANCES)
     for t, dt in zip(trace.t.tolist(), trace.dt.tolist(), strict=True):
         for share in (0.0, 0.4, 0.999):
-            assert regularizers.STEP_SIZES["solver"](solution, t + share * dt, SPIRAL0) == dt
+            assert local.STEP_SIZES["solver"](solution, t + share * dt, SPIRAL0) == dt
 
 
 def test_the_papers_form_takes_the_initial_step_times_its_size() -> None:
