@@ -300,6 +300,7 @@ class Sizes:
             if gradient == "adjoint":  # torchdiffeq stops at the times of step_t, and needs no other here
                 at = torch.linspace(0, 1, n + 1)[1:-1]
                 solution = odeint_solve(self.f, self.y0, t, gradient=gradient, options={"step_t": at}, **settings)
+                assert n <= solution.trace.accepted <= n + 1
             else:
                 solution = solve_ode(self.f, self.y0, t, gradient=gradient, step_sizes=[1 / n] * n, **settings)
             loss = solution.y[-1].square().mean()
