@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch.func import jvp
 
 from regnde.checks import choose
 from regnde.steps import Field
-from regnde.taylor import Jet, as_jet
+from regnde.taylor import by_taylor
 
 Rate = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
 """(f, t, y, dy) -> 0-d rate, with dy = f(t, y) known already."""
@@ -30,21 +29,6 @@ def _mean_square(x: Tensor) -> Tensor:
     """Return the mean of the squares of all entries, 0-d, in one pass over memory."""
     flat = x.flatten()
     return torch.dot(flat, flat) / len(flat)
-
-
-def _by_taylor(f: Field, t: Tensor, y: Tensor, dy: Tensor, order: int) -> Tensor:
-    """Return d^K y / dt^K from one call of f on jets: derivative k of y is derivative k - 1 of dy/dt."""
-    state = Jet(y, dy, rule=lambda k: again.at(k - 1))
-    slope = as_jet(f(Jet(t, torch.ones_like(t)), state))  # type: ignore[arg-type]
-    again = proxy(slope)  # no ring of references: tensors are freed at once
-    try:
-        found = state.at(order)
-    except RecursionError as error:
-        raise ValueError(
-            "the field is too deep for Taylor mode, which calls itself for each operation (about 60 layers with "
-            "activations fit); raise sys.setrecursionlimit, or take mode='nested'"
-        ) from error
-    return torch.zeros_like(y) if found is None else found
 
 
 def _by_nested(f: Field, t: Tensor, y: Tensor, dy: Tensor, order: int) -> Tensor:
@@ -58,7 +42,7 @@ def _by_nested(f: Field, t: Tensor, y: Tensor, dy: Tensor, order: int) -> Tensor
     return jvp(lower, (t, y), (torch.ones_like(t), dy))[1]
 
 
-MODES: dict[str, Callable[[Field, Tensor, Tensor, Tensor, int], Tensor]] = {"taylor": _by_taylor, "nested": _by_nested}
+MODES: dict[str, Callable[[Field, Tensor, Tensor, Tensor, int], Tensor]] = {"taylor": by_taylor, "nested": _by_nested}
 
 
 def _check_order(order: int) -> None:

@@ -1,10 +1,10 @@
-"""Taylor-mode derivatives: values that carry their time derivatives through a field, by operator overloading."""
+"""Taylor-mode derivatives along a solution: the rule of each operation for jets, and d^K y / dt^K by one call of f."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 from weakref import proxy
@@ -13,84 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Derivative = Any
-"""Tensor of the full shape of the value, a number (constants only), or None: exactly zero."""
-
-
-class Jet:
-    """A value and its derivatives along the solution, computed when they are asked for, and kept.
-
-    Operations on jets give jets, so a field that is called once with jets for t and y returns the jet of dy/dt.
-    Derivative k of dy/dt is derivative k + 1 of y, on which derivative k + 1 of dy/dt depends. Each is computed
-    once: K orders cost about K evaluations, where derivatives nested in each other cost 2^K and more.
-
-    Source: Griewank, Walther, Evaluating Derivatives, chapter 13; derivatives here in place of Taylor coefficients.
-    """
-
-    __array_ufunc__ = None  # numpy's numbers leave the operation to us
-
-    def __init__(self, *known: Derivative, rule: Callable[[int], Derivative] = lambda k: None) -> None:
-        self.known, self.rule = dict(enumerate(known)), rule
-
-    def at(self, k: int) -> Derivative:
-        """Return derivative k; 0 is the value itself."""
-        if k not in self.known:
-            self.known[k] = self.rule(k)
-        return self.known[k]
-
-    def filled(self, k: int) -> Tensor | float:
-        """Return derivative k, with zeros of the full shape (without memory) for None."""
-        found, value = self.at(k), self.at(0)
-        if found is not None:
-            return found
-        return value.new_zeros(()).expand(value.shape) if isinstance(value, Tensor) else 0.0
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        return _call(func.__name__, *args, **(kwargs or {}))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("shape", "dtype", "device", "ndim"):
-            return getattr(self.at(0), name)
-        if not hasattr(Tensor, name) or name.startswith("__"):
-            raise AttributeError(name)
-        if not callable(getattr(Tensor, name)):
-            raise unknown(name)
-        return partial(_call, name, self)
-
-    def __iter__(self) -> Iterator[Jet]:
-        return iter(_pieces("unbind", self))
-
-    def __bool__(self) -> bool:
-        raise unknown("bool()")
-
-    def __float__(self) -> float:
-        raise unknown("float()")
-
-
-def unknown(name: str, why: str = "") -> ValueError:
-    """Return the error for an operation that has no rule."""
-    return ValueError(
-        f"Taylor mode has no rule for '{name}'{why}, which the field applies to t or y. Write the field with "
-        f"{', '.join(sorted(RULES))}; or take mode='nested', which allows every operation that PyTorch can "
-        "differentiate forward, at a cost that grows like 2^order and more"
-    )
-
-
-def _call(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Apply the rule of an operation, or raise ValueError naming it."""
-    name = name.strip("_") if name.startswith("__") else name
-    if name not in RULES:
-        raise unknown(name)
-    try:
-        return RULES[name](*args, **kwargs)
-    except TypeError as error:
-        raise unknown(name, f" with these arguments ({error})") from error
-
-
-def as_jet(x: Any) -> Jet:
-    """Return x as a jet: a tensor or a number is a constant."""
-    return x if isinstance(x, Jet) else Jet(x)
+from regnde.jets import Derivative, Jet, as_jet, know
 
 
 def _linear(op: Callable[..., Tensor], *terms: Jet) -> Jet:
@@ -297,46 +220,52 @@ OF_VALUE = (
     *("dim", "eq", "ge", "gt", "is_floating_point", "le", "lt", "ne", "new_full", "new_ones", "new_tensor"),
     *("new_zeros", "numel", "ones_like", "sign", "size", "zeros_like"),
 )
-RULES: dict[str, Callable[..., Any]] = {
-    "add": _add,
-    "sub": lambda a, b, *, alpha=1: _add(a, b, alpha=-alpha),
-    "mul": _mul,
-    "div": _div,
-    "truediv": _div,
-    "addcmul": lambda base, a, b, *, value=1: _add(base, _mul(a, b), alpha=value),
-    **{name: partial(_bilinear, getattr(torch, name)) for name in ("bmm", "matmul", "mm", "mv")},
-    "linear": lambda x, weight, bias=None: _bilinear(functional.linear, x, weight, bias),
-    "cat": partial(_joined, torch.cat),
-    "stack": partial(_joined, torch.stack),
-    "where": _where,
-    "tanh": _tanh,
-    "sigmoid": _sigmoid,
-    "exp": _exp,
-    "log": _log,
-    "sin": _sin,
-    "cos": _cos,
-    "pow": _pow,
-    "square": lambda x: _pow(x, 2),
-    "sqrt": lambda x: _pow(x, 0.5),
-    "reciprocal": lambda x: _pow(x, -1),
-    "softplus": _softplus,
-    "silu": lambda x, inplace=False: _mul(x, _sigmoid(x)),
-    "gelu": _gelu,
-    "relu": lambda x, inplace=False: _mul(x, _piecewise(lambda c: c > 0, x)),
-    "abs": lambda x: _mul(x, _piecewise(torch.sign, x)),
-    **{name: partial(_rearranged, name) for name in LINEAR},
-    "view": partial(_rearranged, "reshape"),  # derivatives may be expanded where the value is not
-    **{name: partial(_of_value, name) for name in OF_VALUE},
-    **{name: partial(_pieces, name) for name in ("chunk", "split", "unbind")},
-}
+know(
+    {
+        "add": _add,
+        "sub": lambda a, b, *, alpha=1: _add(a, b, alpha=-alpha),
+        "mul": _mul,
+        "div": _div,
+        "truediv": _div,
+        "addcmul": lambda base, a, b, *, value=1: _add(base, _mul(a, b), alpha=value),
+        **{name: partial(_bilinear, getattr(torch, name)) for name in ("bmm", "matmul", "mm", "mv")},
+        "linear": lambda x, weight, bias=None: _bilinear(functional.linear, x, weight, bias),
+        "cat": partial(_joined, torch.cat),
+        "stack": partial(_joined, torch.stack),
+        "where": _where,
+        "tanh": _tanh,
+        "sigmoid": _sigmoid,
+        "exp": _exp,
+        "log": _log,
+        "sin": _sin,
+        "cos": _cos,
+        "pow": _pow,
+        "square": lambda x: _pow(x, 2),
+        "sqrt": lambda x: _pow(x, 0.5),
+        "reciprocal": lambda x: _pow(x, -1),
+        "softplus": _softplus,
+        "silu": lambda x, inplace=False: _mul(x, _sigmoid(x)),
+        "gelu": _gelu,
+        "relu": lambda x, inplace=False: _mul(x, _piecewise(lambda c: c > 0, x)),
+        "abs": lambda x: _mul(x, _piecewise(torch.sign, x)),
+        **{name: partial(_rearranged, name) for name in LINEAR},
+        "view": partial(_rearranged, "reshape"),  # derivatives may be expanded where the value is not
+        **{name: partial(_of_value, name) for name in OF_VALUE},
+        **{name: partial(_pieces, name) for name in ("chunk", "split", "unbind")},
+    }
+)
 
 
-def _operator(name: str, *, swapped: bool = False) -> Callable[..., Any]:
-    return lambda self, *other: _call(name, *((*other, self) if swapped else (self, *other)))
-
-
-for _name in RULES:
-    if hasattr(operator, f"__{_name}__"):
-        setattr(Jet, f"__{_name}__", _operator(_name))
-for _name in ("add", "matmul", "mul", "sub", "truediv"):
-    setattr(Jet, f"__r{_name}__", _operator(_name, swapped=True))
+def by_taylor(f: Callable[[Tensor, Tensor], Tensor], t: Tensor, y: Tensor, dy: Tensor, order: int) -> Tensor:
+    """Return d^K y / dt^K from one call of f on jets: derivative k of y is derivative k - 1 of dy/dt."""
+    state = Jet(y, dy, rule=lambda k: again.at(k - 1))
+    slope = as_jet(f(Jet(t, torch.ones_like(t)), state))  # type: ignore[arg-type]
+    again = proxy(slope)  # no ring of references: tensors are freed at once
+    try:
+        found = state.at(order)
+    except RecursionError as error:
+        raise ValueError(
+            "the field is too deep for Taylor mode, which calls itself for each operation (about 60 layers with "
+            "activations fit); raise sys.setrecursionlimit, or take mode='nested'"
+        ) from error
+    return torch.zeros_like(y) if found is None else found
