@@ -57,15 +57,17 @@ class Recognition(nn.Module):
         """Read cells in the order given: values and mask (batch, times, variables), t (times,) to (batch, 2, size)."""
         x, seen = cell_inputs(values, mask, t)  # (times, batch, 2 variables + 1), (times, batch, 1, 1)
         n, size = len(values), self.size
+        gates, new = self.gates_of_state.weight.t(), self.new_of_state.weight.t()
         both = torch.block_diag(self.renew.weight, self.reset.weight).t()  # (2 hidden, 2 size)
-        bias = torch.cat([self.renew.bias, self.reset.bias])
+        both_bias = torch.cat([self.renew.bias, self.reset.bias])
+        out, out_bias = self.new.weight.t(), self.new.bias
         state = torch.stack([x.new_zeros(n, size), x.new_ones(n, size)], 1)  # (batch, 2, size): m and s
         cells = zip(self.gates_of_input(x).unbind(), self.new_of_input(x).unbind(), seen.unbind(), strict=True)
         for of_gates, of_new, observed in cells:
-            hidden = torch.tanh(torch.addmm(of_gates, state.flatten(1), self.gates_of_state.weight.t()))
-            renew, reset = torch.sigmoid(torch.addmm(bias, hidden, both)).view(n, 2, 1, size).unbind(1)
-            hidden = torch.tanh(torch.addmm(of_new, (reset * state).flatten(1), self.new_of_state.weight.t()))
-            mean, std = self.new(hidden).view(n, 2, size).unbind(1)
+            hidden = torch.addmm(of_gates, state.view(n, -1), gates).tanh()
+            renew, reset = torch.addmm(both_bias, hidden, both).sigmoid().view(n, 2, 1, size).unbind(1)
+            hidden = torch.addmm(of_new, (reset * state).view(n, -1), new).tanh()
+            mean, std = torch.addmm(out_bias, hidden, out).view(n, 2, size).unbind(1)
             state = torch.lerp(state, torch.stack([mean, std.abs()], 1), observed * renew)
         return state
 
