@@ -213,8 +213,9 @@ class Reached:
     """What the quick profile reached of this project's own goal in one experiment."""
 
     experiment: str
-    run: str
     regularizer: str
+    variant: str
+    """How the line was trained otherwise than the profile's main ones, in words; empty for those."""
     tolerance: float
     nfe: float
     predict: float
@@ -227,24 +228,24 @@ class Reached:
 
 def goal(rules: Book, evidence: Evidence) -> list[Reached]:
     """Return, for each experiment of the goal, the line that comes nearest to it (by NFE among those that reach it)."""
-    return [_reached(rules.goal, name, entry, evidence) for name, entry in rules.goal["experiments"].items()]
+    experiments: Mapping[str, str] = rules.goal["experiments"]
+    return [_reached(rules.goal, name, because, evidence) for name, because in experiments.items()]
 
 
-def _reached(goal: Mapping[str, Any], name: str, entry: Mapping[str, Any], evidence: Evidence) -> Reached:
+def _reached(goal: Mapping[str, Any], experiment: str, because: str, evidence: Evidence) -> Reached:
     candidates: list[tuple[int, float, Reached]] = []
-    because = str(entry.get("because", ""))
-    for run in entry["runs"]:
-        for tolerance, regularizer, variant in evidence.lines(run):
-            if regularizer not in goal["regularizers"] or variant:
-                continue
-            against = compare(evidence, run, regularizer, tolerance)
-            if against.nfe is None or against.predict is None:
-                continue
-            nfe, predict, gain = against.nfe.value, 1 / against.predict.value, against.gain
-            meets = [nfe <= goal["nfe"], predict >= goal["predict"], gain >= goal["gain"]]
-            verdict = "reached" if all(meets) and against.complete else "not reached"
-            line = Reached(name, run, regularizer, tolerance, nfe, predict, gain, against.seeds, verdict, because)
-            candidates.append((-sum(meets) - (verdict == "reached"), nfe, line))
+    for tolerance, regularizer, variant in evidence.lines(experiment):
+        if regularizer not in goal["regularizers"]:
+            continue
+        against = compare(evidence, experiment, regularizer, tolerance, variant)
+        if against.nfe is None or against.predict is None:
+            continue
+        nfe, predict, gain = against.nfe.value, 1 / against.predict.value, against.gain
+        meets = [nfe <= goal["nfe"], predict >= goal["predict"], gain >= goal["gain"]]
+        verdict = "reached" if all(meets) and against.complete else "not reached"
+        numbers = (tolerance, nfe, predict, gain)
+        line = Reached(experiment, regularizer, variant, *numbers, against.seeds, verdict, because)
+        candidates.append((-sum(meets) - (verdict == "reached"), nfe, line))
     if not candidates:
-        return Reached(name, entry["runs"][0], "", math.nan, math.nan, math.nan, math.nan, NOT_RUN, NOT_RUN, "")
+        return Reached(experiment, "", "", math.nan, math.nan, math.nan, math.nan, NOT_RUN, NOT_RUN, "")
     return min(candidates, key=lambda candidate: candidate[:2])[2]

@@ -22,8 +22,7 @@ TITLES = {
     "spiral_sde": "Spiral, neural SDE",
     "mnist_ode": "MNIST, neural ODE",
     "mnist_sde": "MNIST, neural SDE",
-    "physionet": "PhysioNet 2012, latent ODE, interpolation",
-    "physionet_forecast": "PhysioNet 2012, latent ODE, forecast of the second day",
+    "physionet": "PhysioNet 2012, latent ODE",
     "cifar10_ode": "CIFAR-10, neural ODE",
     "cifar10_multiscale_ode": "CIFAR-10, multiscale neural ODE",
 }

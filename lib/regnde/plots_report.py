@@ -20,6 +20,9 @@ from regnde.store import Row
 LOWEST, HIGHEST = -0.1, 1.25
 """Range of gain kept and of ratios that is drawn; what lies outside sits on the edge, as a triangle pointing out."""
 
+NEAR = 0.6
+"""The gain kept is drawn from here upwards where no mark lies lower."""
+
 SLOWEST, FASTEST = 0.25, 8.0
 """Range of speed-ups that is drawn."""
 
@@ -71,27 +74,30 @@ def gain_against_nfe(part: Evidence) -> Figure:
     """
     names = drawn(part)
     fig, axes = panels(len(names))
+    lines = {experiment: list(compared(part, experiment)) for experiment in names}
+    gains = [against.gain for found in lines.values() for _, _, against in found if not math.isnan(against.gain)]
+    lowest = max(LOWEST, min([NEAR, *(gain - 0.1 for gain in gains)]))
     seen: list[str] = []
     for ax, experiment in zip(axes, names, strict=True):
-        for _, name, against in compared(part, experiment):
+        for _, name, against in lines[experiment]:
             seen.append(name)
-            _mark(ax, name, against)
+            _mark(ax, name, against, lowest)
         for name, ratio in published_ratios(experiment, "nfe").items():
             seen.append(name)
             look = plots.look(name)
-            ax.plot(ratio, LOWEST, marker=look.marker, color=look.color, fillstyle="none", clip_on=False, markersize=9)
+            ax.plot(ratio, lowest, marker=look.marker, color=look.color, fillstyle="none", clip_on=False, markersize=9)
         ax.axvline(1.0, color="0.5", linewidth=1)
         ax.axhline(1.0, color="0.5", linewidth=1)
-        ax.set(title=papers.TITLES.get(experiment, experiment), ylim=(LOWEST, HIGHEST), xlim=(0, HIGHEST))
-        ax.set(xlabel="NFE / vanilla's", ylabel="share of the gain kept")
+        ax.set(ylim=(lowest, HIGHEST), xlim=(0, HIGHEST), xlabel="NFE / vanilla's", ylabel="share of the gain kept")
+        ax.set_title(papers.TITLES.get(experiment, experiment), fontsize="medium")
     _legend(fig, seen)
     return fig
 
 
-def _mark(ax: Axes, name: str, against: Comparison) -> None:
+def _mark(ax: Axes, name: str, against: Comparison, lowest: float) -> None:
     assert against.nfe is not None
     look, gain, ratio = plots.look(name), against.gain, against.nfe
-    x, y = min(ratio.value, HIGHEST), LOWEST if math.isnan(gain) else min(max(gain, LOWEST), HIGHEST)
+    x, y = min(ratio.value, HIGHEST), lowest if math.isnan(gain) else min(max(gain, lowest), HIGHEST)
     marker = look.marker
     if math.isnan(gain):
         marker = "x"
@@ -137,7 +143,8 @@ def speedups(part: Evidence) -> Figure:
                 ratio = getattr(against, what)
                 if ratio is not None:
                     _speed(ax, name, ratio.inverse(), y, published.get(name))
-                ticks.append((y, f"{experiment} {tolerance:g}, {papers.title(name)}"))
+                where = papers.TITLES.get(experiment, experiment)
+                ticks.append((y, f"{where}, {tolerance:g}: {papers.title(name)}"))
                 y += 1
             y += 1
         ax.axvline(1.0, color="0.5", linewidth=1)
@@ -182,8 +189,9 @@ def over_training(part: Evidence) -> Figure:
             if group:
                 seen.append(name)
                 _curves(left, right, name, group)
-        left.set(title=papers.TITLES.get(experiment, experiment), ylabel="NFE of the training solve")
-        right.set_title(f"at tolerance {tolerance:g}")
+        left.set_title(papers.TITLES.get(experiment, experiment), fontsize="medium")
+        left.set_ylabel("NFE of the training solve")
+        right.set_title(f"at tolerance {tolerance:g}", fontsize="medium")
     if seen:
         handles = []
         for name in tables.in_order(seen):
@@ -204,5 +212,6 @@ def _curves(left: Axes, right: Axes, name: str, group: Sequence[Row]) -> None:
         ax.fill_between(steps, values.min(0), values.max(0), color=look.color, alpha=0.15, linewidth=0)
         ax.set_xlabel("training step")
     right.set_ylabel("loss on the training batch" if learned == "loss" else learned)
-    if learned == "loss" and all(entry["loss"] > 0 for row in group for entry in row.history):
+    is_error = learned == "loss" or not group[0].higher_is_better
+    if is_error and all(entry[learned] > 0 for row in group for entry in row.history):
         right.set_yscale("log")

@@ -115,7 +115,7 @@ def _goal_line(reached: Reached) -> dict[str, str]:
         )
     return {
         "experiment": reached.experiment,
-        "best local line": f"{reached.run}, {title(reached.regularizer)}, at {reached.tolerance:g}",
+        "best local line": f"{title(reached.regularizer, reached.variant)}, at {reached.tolerance:g}",
         "NFE ratio": f"{reached.nfe:.2f}x",
         "faster": f"{reached.predict:.2f}x",
         "gain kept": "none to keep" if math.isnan(reached.gain) else f"{reached.gain:.2f}",
