@@ -18,7 +18,7 @@ from regnde.solution import Solution
 from regnde.solve import Regularizer, solve_ode, solve_sde
 from regnde.steps import Field
 
-TIMINGS = 5
+TIMINGS = 10
 """A prediction's time is the smallest of at least so many."""
 
 

@@ -22,6 +22,9 @@ VALUES: dict[str, Callable[[Row], float]] = {
 }
 """What a table asks of a row, by name; times in seconds."""
 
+UNNAMED = ("rtol", "atol", "regularizers")
+"""Entries of the budget that do not make a line a variant: the tolerance has its own place, weights are settings."""
+
 VARIANT_WORDS = {"host": "closed box"}
 """Entries of the budget that have another name for readers."""
 
@@ -123,7 +126,7 @@ def wanted(runs: Iterable[Any]) -> tuple[Wanted, ...]:
     found = []
     without_data: set[str] = set()
     for run in runs:
-        others = {name: value for name, value in run.overrides.items() if name not in ("rtol", "atol")}
+        others = {name: value for name, value in run.overrides.items() if name not in UNNAMED}
         changes = (
             f"{VARIANT_WORDS.get(name, name)} {value}" for name, value in sorted((others | run.settings).items())
         )

@@ -14,6 +14,8 @@ from regnde.models import ODEClassifier, TimeMLP
 
 EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
 FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kinetic_jacobian", "global_error+steer")
+ON_TRAIN = 2_000
+"""Training images, at most, on which a finished model is measured, too."""
 TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
 PAPER = Budget(
     steps=7500,
@@ -82,7 +84,7 @@ def problem(budget: Budget, part: str) -> Problem:
 
     def batches(of: str) -> list[tuple[Tensor, Tensor]]:
         x, y = (images.x_train, images.y_train) if of == "train" else (images.x_test, images.y_test)
-        end = min(limit, len(images.x_test), len(x))  # accuracy on training data: as many images as for testing
+        end = min(limit, len(x), ON_TRAIN if of == "train" else len(x))
         return [(prepare(x[i : i + budget.batch]), y[i : i + budget.batch]) for i in range(0, end, budget.batch)]
 
     def model() -> ODEClassifier:

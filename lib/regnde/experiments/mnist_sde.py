@@ -11,6 +11,8 @@ from regnde.models import NeuralSDE
 
 OPEN = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
 CLOSED = ("none", "local_unbiased", "no_dynamics")
+CLOSED_SETTINGS = {"local_unbiased": {"weight": 0.02, "weight_end": 0.04}}
+"""Less than in the open box: torchsde's fixed step is longer than an adaptive solve's, and its error ratio larger."""
 PAPER = Budget(
     steps=4000,
     batch=512,
@@ -38,21 +40,21 @@ QUICK = PAPER.but(
     schedule="cosine",
     controller="sde",
     estimate="embedded",
-    rtol=0.01,
-    atol=0.01,
+    rtol=0.003,
+    atol=0.003,
     also_at=(0.01, 0.003, 0.001),
     runs=(
         Entry(regularizers=OPEN),
         Entry(regularizers=("global_stiffness",), seeds=(0,)),
-        Entry(regularizers=CLOSED, but={"host": "torchsde", "steps": 2500}),
+        Entry(regularizers=CLOSED, but={"host": "torchsde", "steps": 2500, "regularizers": CLOSED_SETTINGS}),
     ),
     history_every=25,
     data={"source": "auto"},
     regularizers={
-        "global_error": {"weight": 0.15},
+        "global_error": {"weight": 0.1},
         "global_stiffness": {"weight": 0.03},
-        "local_unbiased": {"weight": 0.1, "weight_end": 0.2},
-        "local_biased": {"weight": 0.1, "weight_end": 0.2},
+        "local_unbiased": {"weight": 0.05, "weight_end": 0.1},
+        "local_biased": {"weight": 0.05, "weight_end": 0.1},
     },
 )
 """Weights: ladders on 10,000 training images held out (part='validation'), seeds 0 to 2 for the local ones."""
