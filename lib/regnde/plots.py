@@ -135,7 +135,15 @@ def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
             label=f"{tables.label(name)} ({len(group)})",
         )
     ax.set(xlabel="evaluations of f for one prediction (NFE)", ylabel=f"test {rows[0].metric}")
-    ax.legend(fontsize="small", title="regularizer (seeds)", title_fontsize="small")
+    # Below the panel: inside it would hide marks.
+    ax.legend(
+        fontsize="small",
+        title="regularizer (seeds)",
+        title_fontsize="small",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=2,
+    )
     return ax
 
 
