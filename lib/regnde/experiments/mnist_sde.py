@@ -46,7 +46,7 @@ QUICK = PAPER.but(
     runs=(
         Entry(regularizers=OPEN),
         Entry(regularizers=("global_stiffness",), seeds=(0,)),
-        Entry(regularizers=CLOSED, but={"host": "torchsde", "steps": 2500, "regularizers": CLOSED_SETTINGS}),
+        Entry(regularizers=CLOSED, but={"host": "torchsde", "steps": 2000, "regularizers": CLOSED_SETTINGS}),
     ),
     history_every=25,
     data={"source": "auto"},

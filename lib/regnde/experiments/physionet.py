@@ -19,9 +19,9 @@ PAPERS_FORM = "local_biased:papers"
 """The penalty as in the papers' code: one initial step, its error ratio times |dt|."""
 OWN_STEP = "local_biased:own_step"
 """Our form at the papers' setting: the solver's own step, its error ratio alone."""
-EVERY_SEED = ("none", "local_biased", "no_dynamics")
-FIRST_SEED = ("local_unbiased", "global_error", "steer", "global_stiffness", PAPERS_FORM)
-TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
+EVERY_SEED = ("none", "local_unbiased", "local_biased", "no_dynamics")
+FIRST_SEED = ("global_error", "steer", "global_stiffness", PAPERS_FORM)
+LOOSE = ("none", "local_biased", "no_dynamics")
 PAPER = Budget(
     steps=3000,
     batch=512,
@@ -45,12 +45,12 @@ QUICK = PAPER.but(
     batch=128,
     optimizer="Adam",
     schedule="cosine",
-    rtol=1e-5,
-    atol=1e-5,
+    rtol=1e-7,
+    atol=1e-7,
     runs=(
         Entry(regularizers=EVERY_SEED),
         Entry(regularizers=FIRST_SEED, seeds=(0,)),
-        Entry(regularizers=TIGHT, tolerance=1e-7),
+        Entry(regularizers=LOOSE, seeds=(0,), tolerance=1e-5),
     ),
     history_every=25,
     data={"source": "auto"},
@@ -63,8 +63,8 @@ QUICK = PAPER.but(
         PAPERS_FORM: {"weight": 100.0, "weight_end": 10.0, "step": "initial", "times_dt": True},
     },
 )
-"""Chosen on a fifth of the training stays, held out (part='validation'): optimizer, learning rate and the start of the
-training on seed 0, the local weights on seeds 0 to 2."""
+"""Chosen on a fifth of the training stays, held out (part='validation'), at 1e-5: optimizer, learning rate and how the
+training starts on seed 0, the local weights on seeds 0 to 2."""
 SMOKE = QUICK.but(
     steps=4,
     batch=16,

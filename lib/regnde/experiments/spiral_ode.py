@@ -42,7 +42,7 @@ PAPER = Budget(
         },
     },
 )
-QUICK = PAPER.but(steps=400, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
+QUICK = PAPER.but(steps=300, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
 """Weights and learning rate from short ladders on times held out between the training times, seed 0."""
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 
