@@ -210,9 +210,10 @@ def _fit(
     *,
     metric: str,
 ) -> tuple[list[dict[str, float]], float]:
-    """Train the model in place; return its history, one entry every `budget.history_every` steps, and wall seconds.
+    """Train the model in place; return its history, one entry every `budget.history_every` steps, and seconds.
 
-    An entry holds the loss, the metric (under its name), NFE, penalty and weight of one training step on its batch.
+    Seconds are processor time of this thread (see evaluation.TIMINGS). An entry holds the loss, the metric (under its
+    name), NFE, penalty and weight of one training step on its batch.
     `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
     """
     purposes = {"batches": "batches", "draws": "sampled time", "noise": "noise of the model", "paths": "Brownian paths"}
@@ -233,7 +234,7 @@ def _fit(
         order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
         adapted = state["adapted"]
     model.train()
-    started = time.perf_counter()
+    started = time.thread_time()
     for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
         if len(order) < min(budget.batch, problem.n_train):
             order = torch.randperm(problem.n_train, generator=rng["batches"])
@@ -266,5 +267,5 @@ def _fit(
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
             state["adapted"] = adapted
             state |= {"generators": {name: source.get_state() for name, source in rng.items()}, "history": history}
-            checkpoint.save(*keep, state | {"seconds": before + time.perf_counter() - started})
-    return history, before + time.perf_counter() - started
+            checkpoint.save(*keep, state | {"seconds": before + time.thread_time() - started})
+    return history, before + time.thread_time() - started
