@@ -104,6 +104,19 @@ def test_a_published_line_stands_above_ours_for_the_same_regularizer() -> None:
     assert re.fullmatch(r"0\.50x \[0\.\d\d, 0\.\d\d\]", ours["NFE ratio"])
 
 
+def test_in_short_the_published_ratios_of_a_local_penalty_stand_beside_ours_and_missing_seeds_are_said() -> None:
+    [line] = report.in_short(RULES, part()).to_dict("records")  # the rows have one of the two local penalties
+    assert (line["experiment"], line["penalty"]) == ("MNIST, neural ODE", "local, biased")
+    assert (line["NFE ratio, published"], line["faster, published"]) == ("0.60x", "2.00x")
+    assert line["NFE ratio, ours"] == lines(part())[("local, biased", "quick, this machine")]["NFE ratio"]
+    assert (line["gain kept"], line["seeds"], line["tolerance"]) == ("1.00", "3", "1e-07")
+    [line] = report.in_short(RULES, part("local_biased1")).to_dict("records")
+    assert line["seeds"] == "2 of 3"
+    assert papers.SHORT in line["NFE ratio, ours"]
+    [line] = report.in_short(RULES, part(*(f"local_biased{seed}" for seed in range(3)))).to_dict("records")
+    assert (line["NFE ratio, published"], line["NFE ratio, ours"]) == ("0.60x", "not run")
+
+
 def test_lines_that_one_paper_quotes_from_the_other_have_no_ratio() -> None:
     line = lines(part())[("global error", "published, GLOBAL")]
     assert line["NFE"].startswith("177")

@@ -140,13 +140,17 @@ def judge(claim: Claim, evidence: Evidence, rules: Book) -> Judgement:
     return Judgement(claim, evidence.name, verdict, findings)
 
 
+def nearest_tolerance(rules: Book, evidence: Evidence, experiment: str, regularizer: str) -> float | None:
+    """Return the tolerance nearest to the published one at which a profile runs a line (variants left out), or None."""
+    found = [at for at, name, variant in evidence.lines(experiment) if name == regularizer and not variant]
+    return min(found, key=lambda at: abs(math.log(at / rules.tolerances[experiment])), default=None)
+
+
 def _finding(claim: Claim, experiment: str, regularizer: str, evidence: Evidence, rules: Book) -> Finding:
     """Judge one experiment and regularizer at the tolerance nearest to the published one."""
-    found = [at for at, name, variant in evidence.lines(experiment) if name == regularizer and not variant]
-    if not found:
+    tolerance = nearest_tolerance(rules, evidence, experiment, regularizer)
+    if tolerance is None:
         return Finding(experiment, regularizer, NOT_RUN, f"not in profile {evidence.profile}")
-    published = rules.tolerances[experiment]
-    tolerance = min(found, key=lambda at: abs(math.log(at / published)))
     against = compare(evidence, experiment, regularizer, tolerance)
     if reason := _why_not_run(claim, against, evidence.profile):
         return Finding(experiment, regularizer, NOT_RUN, reason, tolerance)

@@ -59,7 +59,12 @@ def _ledger(parts: Sequence[Evidence]) -> str:
     rules = claims.book()
     goals = [report.goal_in_words(rules, part) for part in parts if part.profile == rules.goal["profile"]]
     head = f"**{len(rules.claims)} claims of the papers**, judged on the committed rows by rules written down before:"
-    return "\n\n".join([head, tables.markdown(report.head(rules, parts)), *map(_wrapped, [*goals, links])])
+    short = _wrapped(
+        f"**Local penalties against vanilla, published and measured** (rows: {parts[0].name}; ratios of means over "
+        "seeds, with intervals):"
+    )
+    blocks = [short, tables.markdown(report.in_short(rules, parts[0])), head]
+    return "\n\n".join([*blocks, tables.markdown(report.head(rules, parts)), *map(_wrapped, [*goals, links])])
 
 
 def _wrapped(text: str) -> str:

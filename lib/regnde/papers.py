@@ -76,6 +76,17 @@ def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame
     return pd.DataFrame(lines)
 
 
+def short_line(experiment: str, regularizer: str, tolerance: float, part: Evidence) -> dict[str, str]:
+    """Return one line of the report's first table: ratios to vanilla, the published ones beside ours."""
+    published, columns = published_rows(experiment), ("NFE ratio", "faster")
+    theirs = _published_line(published, regularizer, experiment) if regularizer in published else {}
+    ours = _own_line(part, tolerance, compare(part, experiment, regularizer, tolerance))
+    line = {"experiment": TITLES.get(experiment, experiment), "penalty": title(regularizer)}
+    for column in columns:
+        line |= {f"{column}, published": theirs.get(column, ""), f"{column}, ours": ours[column]}
+    return line | {name: ours[name] for name in ("gain kept", "seeds", "tolerance")}
+
+
 def _has(part: Evidence, experiment: str) -> bool:
     return any(row.experiment == experiment for row in part.found())
 

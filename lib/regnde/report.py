@@ -61,6 +61,17 @@ def _machine(made: Mapping[str, Any]) -> str:
     return f"{made['platform']}, {made.get('device', 'cpu')}, torch {versions.get('torch', 'unknown')}"
 
 
+def in_short(rules: Book, part: Evidence) -> pd.DataFrame:
+    """Return the local penalties of every experiment, published ratios to vanilla beside ours: one line for each."""
+    lines = []
+    for experiment in papers.experiments([part]):
+        for regularizer in rules.goal["regularizers"]:
+            tolerance = claims.nearest_tolerance(rules, part, experiment, regularizer)
+            if tolerance is not None:
+                lines.append(papers.short_line(experiment, regularizer, tolerance, part))
+    return pd.DataFrame(lines)
+
+
 # The ledger
 
 
@@ -91,7 +102,8 @@ def _verdict(judgement: Judgement) -> str:
 
 
 def _named(finding: Finding, several: bool) -> str:
-    return f"{finding.experiment}, {title(finding.regularizer)}: {finding.text()}" if several else finding.text()
+    where = papers.TITLES.get(finding.experiment, finding.experiment)
+    return f"{where}, {title(finding.regularizer)}: {finding.text()}" if several else finding.text()
 
 
 def head(rules: Book, parts: Sequence[Evidence]) -> pd.DataFrame:
@@ -109,12 +121,13 @@ def goal(rules: Book, part: Evidence) -> pd.DataFrame:
 
 
 def _goal_line(reached: Reached) -> dict[str, str]:
+    where = papers.TITLES.get(reached.experiment, reached.experiment)
     if reached.verdict == NOT_RUN:
-        return {"experiment": reached.experiment, "best local line": NOT_RUN} | dict.fromkeys(
+        return {"experiment": where, "best local line": NOT_RUN} | dict.fromkeys(
             ("NFE ratio", "faster", "gain kept", "seeds", "verdict", "why"), ""
         )
     return {
-        "experiment": reached.experiment,
+        "experiment": where,
         "best local line": f"{title(reached.regularizer, reached.variant)}, at {reached.tolerance:g}",
         "NFE ratio": f"{reached.nfe:.2f}x",
         "faster": f"{reached.predict:.2f}x",
