@@ -297,3 +297,13 @@ def test_the_goal_is_not_reached_by_an_incomplete_line() -> None:
     [line] = [line for line in claims.goal(RULES, part) if line.experiment == "mnist_ode"]
     assert line.verdict == "not reached"
     assert line.seeds == "2 of 3"
+
+
+def test_a_variant_reaches_the_goal_against_its_own_vanilla_and_enters_no_verdict_on_a_claim() -> None:
+    main = evidence(everything(local_biased=(90.0, 0.95, 0.09)))
+    closed = everything(none=(200.0, 0.96, 0.20), local_biased=(80.0, 0.96, 0.08))
+    wanted = tuple(Wanted(one.experiment, one.regularizer, one.seed, 1e-7, "closed box", one.key) for one in closed)
+    both = Evidence("quick", OWN, (*main.wanted, *wanted), (*main.rows, *closed))
+    [line] = [line for line in claims.goal(RULES, both) if line.experiment == "mnist_ode"]
+    assert (line.variant, line.verdict, line.nfe) == ("closed box", "reached", pytest.approx(80 / 200))
+    assert judge(both) == judge(main)
