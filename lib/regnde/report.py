@@ -61,6 +61,11 @@ def _machine(made: Mapping[str, Any]) -> str:
     return f"{made['platform']}, {made.get('device', 'cpu')}, torch {versions.get('torch', 'unknown')}"
 
 
+def where_from(part: Evidence) -> str:
+    """Return in words which rows a table shows; of a smoke run, that they show nothing."""
+    return f"Rows: {part.name}." + (f" {tables.SMOKE}" if part.profile == "smoke" else "")
+
+
 def in_short(rules: Book, part: Evidence) -> pd.DataFrame:
     """Return the local penalties of every experiment, published ratios to vanilla beside ours: one line for each."""
     lines = []

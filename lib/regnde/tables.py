@@ -173,12 +173,14 @@ def published() -> dict[str, Any]:
     return content
 
 
+SMOKE = "A smoke run trains for a few steps: it shows that everything works, and nothing else."
+
+
 def caption(rows: Sequence[Row]) -> str:
     """Return one sentence on what the rows are: experiment, data set, profile; never silent about a small set."""
     row = rows[0]
     what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples."
-    smoke = "A smoke run trains for a few steps: it shows that everything works, and nothing else."
-    return " ".join(part for part in (what, smoke if row.profile == "smoke" else "", row.note) if part)
+    return " ".join(part for part in (what, SMOKE if row.profile == "smoke" else "", row.note) if part)
 
 
 def summary(profile: str, rows: Sequence[Row], *, missing: Sequence[str] = (), stale: Sequence[str] = ()) -> str:
