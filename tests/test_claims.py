@@ -307,3 +307,18 @@ def test_a_variant_reaches_the_goal_against_its_own_vanilla_and_enters_no_verdic
     [line] = [line for line in claims.goal(RULES, both) if line.experiment == "mnist_ode"]
     assert (line.variant, line.verdict, line.nfe) == ("closed box", "reached", pytest.approx(80 / 200))
     assert judge(both) == judge(main)
+
+
+def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla_and_of_the_control() -> None:
+    rows = [
+        one for one in everything() if (one.regularizer, one.seed) not in (("local_biased", 1), ("local_biased", 2))
+    ]
+    whole = evidence(rows)
+    listed = [(run, one) for run, one in zip(whole.wanted, whole.rows, strict=True) if one is not None]
+    part = Evidence("quick", OWN, tuple(run for run, _ in listed), tuple(one for _, one in listed))
+    found = ratios.compare(part, "mnist_ode", "local_biased", 1e-7)
+    assert [one.seed for one in (*found.vanilla.rows, *found.control.rows)] == [0, 0]
+    assert found.nfe is not None
+    assert (found.nfe.value, found.nfe.low) == (pytest.approx(49 / 99), None)
+    assert found.complete
+    assert found.spread == pytest.approx(1e-3)  # of all of vanilla's seeds

@@ -83,6 +83,14 @@ def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_directi
     assert math.isnan(tables.gain_kept(0.3, vanilla=0.2, control=0.2))
 
 
+def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla() -> None:
+    rows = [row("none", 0.94, 30.0, 0), row("none", 0.96, 90.0, 1), row("steer", 0.93, 30.0, 0)]
+    table = tables.compare([*rows, row("no_dynamics", 0.90, 0.0, 0)]).set_index("regularizer")
+    assert table.loc["steer"]["nfe_ratio"] == pytest.approx(1.0)  # and not 30 / 60
+    assert table.loc["steer"]["gain_kept"] == pytest.approx(0.03 / 0.04)
+    assert table.loc["none"]["nfe"] == pytest.approx(60.0)
+
+
 @pytest.mark.parametrize("field", ["experiment", "profile", "data", "part"])
 def test_rows_of_different_origin_are_never_mixed_in_one_table(field: str) -> None:
     with pytest.raises(ValueError, match=f"several {field}s"):

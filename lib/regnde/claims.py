@@ -203,8 +203,7 @@ def _keeps(claim: Claim, against: Comparison, numbers: Mapping[str, float]) -> t
         rows = against.vanilla.rows
         sign = 1 if rows[0].higher_is_better else -1
         loss = sign * (against.vanilla.mean("metric") - against.ours.mean("metric"))
-        spread = against.vanilla.std("metric")
-        fine = loss <= (0.0 if math.isnan(spread) else spread)
+        fine = loss <= (0.0 if math.isnan(against.spread) else against.spread)
         return fine, fine, "the error is worse by more than vanilla's spread"
     if math.isnan(against.gain):
         return False, True, against.gain_note

@@ -50,22 +50,23 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one table line, and how many there should be."""
+    """The rows of one table line, and which there should be."""
 
     rows: tuple[Row, ...]
-    wanted: int
+    wanted: frozenset[int]
+    """The seeds that there should be."""
 
     @property
     def complete(self) -> bool:
         """Whether there is a row for every wanted seed."""
-        return len(self.rows) == self.wanted > 0
+        return len(self.rows) == len(self.wanted) > 0
 
     @property
     def seeds(self) -> str:
         """The number of seeds in words; says what is missing."""
         if not self.rows:
             return "not run"
-        return str(len(self.rows)) if self.complete else f"{len(self.rows)} of {self.wanted}"
+        return str(len(self.rows)) if self.complete else f"{len(self.rows)} of {len(self.wanted)}"
 
     def values(self, what: str) -> list[float]:
         """Return an entry of VALUES for each row."""
@@ -110,12 +111,20 @@ class Evidence:
         order = tables.in_order(regularizer for _, regularizer, _ in lines)
         return sorted(lines, key=lambda line: (-line[0], bool(line[2]), order.index(line[1]), line[2]))
 
-    def group(self, experiment: str, regularizer: str, tolerance: float, variant: str = "") -> Group:
-        """Return the rows of one line."""
+    def group(
+        self, experiment: str, regularizer: str, tolerance: float, variant: str = "", *, like: Group | None = None
+    ) -> Group:
+        """Return the rows of one line; with `like`, those of the seeds of another line, if there are such."""
         asked = experiment, regularizer, tolerance, variant
         pairs = zip(self.wanted, self.rows, strict=True)
-        of = [row for run, row in pairs if (run.experiment, run.regularizer, run.tolerance, run.variant) == asked]
-        return Group(tuple(row for row in of if row is not None), wanted=len(of))
+        of = {
+            run.seed: row
+            for run, row in pairs
+            if (run.experiment, run.regularizer, run.tolerance, run.variant) == asked
+        }
+        if like is not None and set(of) & like.wanted:
+            of = {seed: row for seed, row in of.items() if seed in like.wanted}
+        return Group(tuple(row for row in of.values() if row is not None), wanted=frozenset(of))
 
 
 def wanted(runs: Iterable[Any]) -> tuple[Wanted, ...]:

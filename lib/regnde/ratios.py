@@ -68,6 +68,8 @@ class Comparison:
     gain: float
     """Share of vanilla's gain over the control that is kept; NaN where `gain_note` says why."""
     gain_note: str
+    spread: float
+    """Standard deviation of vanilla's metric over all its seeds; NaN for fewer than two."""
 
     @property
     def seeds(self) -> str:
@@ -83,18 +85,23 @@ class Comparison:
 
 
 def compare(evidence: Evidence, experiment: str, regularizer: str, tolerance: float, variant: str = "") -> Comparison:
-    """Compare a line with vanilla and the control; those of the same variant if the profile runs them, else the usual.
+    """Compare a line with vanilla and the control of the same seeds.
+
+    They are those of the same variant if the profile runs them, else the usual. A line with fewer seeds is compared
+    with these alone: vanilla's cost differs much from seed to seed.
 
     Raises:
         ValueError: rows of several data sets or devices would be mixed.
     """
 
-    def reference(name: str) -> Group:
-        same = evidence.group(experiment, name, tolerance, variant)
-        return same if same.wanted else evidence.group(experiment, name, tolerance)
-
     ours = evidence.group(experiment, regularizer, tolerance, variant)
+
+    def reference(name: str, like: Group | None = ours) -> Group:
+        same = evidence.group(experiment, name, tolerance, variant, like=like)
+        return same if same.wanted else evidence.group(experiment, name, tolerance, like=like)
+
     vanilla, control = reference(tables.VANILLA), reference(tables.CONTROL)
+    spread = reference(tables.VANILLA, like=None).std("metric")
     rows = (*ours.rows, *vanilla.rows, *control.rows)
     for what, found in (
         ("data set", {row.data for row in rows}),
@@ -107,11 +114,11 @@ def compare(evidence: Evidence, experiment: str, regularizer: str, tolerance: fl
     def ratio(what: str) -> Ratio | None:
         return ratio_of_means(ours.values(what), vanilla.values(what)) if solves else None
 
-    gain, gain_note = _gain_kept(ours, vanilla, control)
-    return Comparison(ours, vanilla, control, ratio("nfe"), ratio("predict"), ratio("train"), gain, gain_note)
+    gain, gain_note = _gain_kept(ours, vanilla, control, spread)
+    return Comparison(ours, vanilla, control, ratio("nfe"), ratio("predict"), ratio("train"), gain, gain_note, spread)
 
 
-def _gain_kept(ours: Group, vanilla: Group, control: Group) -> tuple[float, str]:
+def _gain_kept(ours: Group, vanilla: Group, control: Group, spread: float) -> tuple[float, str]:
     """Return the share of the gain that is kept, or NaN and why there is no such share."""
     if not ours.rows or not vanilla.rows:
         return math.nan, "not run"
@@ -119,7 +126,6 @@ def _gain_kept(ours: Group, vanilla: Group, control: Group) -> tuple[float, str]
         return math.nan, "control not run" if control.wanted else "no control in this profile"
     means = [group.mean("metric") for group in (ours, vanilla, control)]
     sign = 1 if vanilla.rows[0].higher_is_better else -1
-    spread = vanilla.std("metric")
     if not sign * (means[1] - means[2]) > (0.0 if math.isnan(spread) else spread):
         return math.nan, "vanilla gains nothing over the control"
     return tables.gain_kept(means[0], vanilla=means[1], control=means[2]), ""

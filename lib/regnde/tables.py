@@ -82,7 +82,8 @@ def gain_kept(value: float, *, vanilla: float, control: float) -> float:
 def compare(rows: Sequence[Row]) -> pd.DataFrame:
     """Return one line for each solver of the training, tolerance and regularizer: means over seeds, ratios, gain kept.
 
-    Ratios compare with the vanilla that was trained with the same solver at the same tolerance; 'own' stands first.
+    Ratios and the gain kept compare with the vanilla (and the control) that was trained with the same solver, tolerance
+    and seeds: a line with one seed is compared with this seed alone. Of the solvers 'own' stands first.
 
     Args:
         rows: of one experiment, one profile and one data set.
@@ -109,10 +110,13 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
 def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     """Return the line of one regularizer among the runs at one tolerance."""
 
-    def mean(regularizer: str, column: str) -> float:
-        return float(runs.loc[runs["regularizer"] == regularizer, column].mean())  # NaN where there are none
-
     group = runs[runs["regularizer"] == name]
+
+    def mean(regularizer: str, column: str) -> float:
+        of = runs[runs["regularizer"] == regularizer]
+        same = of[of["seed"].isin(group["seed"])]
+        return float((same if len(same) else of)[column].mean())  # NaN where there are none
+
     line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in ("host", "tolerance")}
     line["regularizer"] = name
     line["seeds"] = len(group)
