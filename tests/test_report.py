@@ -117,6 +117,13 @@ def test_in_short_the_published_ratios_of_a_local_penalty_stand_beside_ours_and_
     assert (line["NFE ratio, published"], line["NFE ratio, ours"]) == ("0.60x", "not run")
 
 
+def test_in_short_takes_an_experiment_that_no_paper_has() -> None:
+    own = replace(part(), wanted=tuple(replace(run, experiment="mine") for run in WANTED))
+    [line] = report.in_short(RULES, own).to_dict("records")
+    assert (line["experiment"], line["NFE ratio, published"], line["tolerance"]) == ("mine", "", "1e-07")
+    assert line["NFE ratio, ours"].startswith("0.50x")
+
+
 def test_lines_that_one_paper_quotes_from_the_other_have_no_ratio() -> None:
     line = lines(part())[("global error", "published, GLOBAL")]
     assert line["NFE"].startswith("177")

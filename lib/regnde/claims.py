@@ -141,9 +141,15 @@ def judge(claim: Claim, evidence: Evidence, rules: Book) -> Judgement:
 
 
 def nearest_tolerance(rules: Book, evidence: Evidence, experiment: str, regularizer: str) -> float | None:
-    """Return the tolerance nearest to the published one at which a profile runs a line (variants left out), or None."""
+    """Return the tolerance nearest to the published one at which a profile runs a line (variants left out), or None.
+
+    Of an experiment that no paper has: the tightest.
+    """
     found = [at for at, name, variant in evidence.lines(experiment) if name == regularizer and not variant]
-    return min(found, key=lambda at: abs(math.log(at / rules.tolerances[experiment])), default=None)
+    published = rules.tolerances.get(experiment)
+    if published is None:
+        return min(found, default=None)
+    return min(found, key=lambda at: abs(math.log(at / published)), default=None)
 
 
 def _finding(claim: Claim, experiment: str, regularizer: str, evidence: Evidence, rules: Book) -> Finding:
