@@ -30,20 +30,20 @@ env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is m
 
 # Without an environment, too: then by the Python that would make it.
 doctor:  ## say whether this machine is ready, and what to do
-	@python=$(PY); $$python -c '' 2>/dev/null || python=$(PYTHON); PYTHONPATH=lib $$python -m regnde.doctor
+	@python=$(PY); $$python -c '' 2>/dev/null || python=$(PYTHON); PYTHONPATH=lib $$python -m reproduce.doctor
 
 reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
-	@$(PY) -m regnde.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
+	@$(PY) -m reproduce.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
 		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(ARGS)
 
 report: $(STAMP)  ## the papers' claims and tables beside the stored rows, as one page: PROFILE, KEEP=1
-	@$(PY) -m regnde.cli report --profile "$(PROFILE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
+	@$(PY) -m reproduce.cli report --profile "$(PROFILE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
 
 plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
-	@$(PY) -m regnde.cli plan --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(PY) -m reproduce.cli plan --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/local_biased/0@1e-05
-	@$(PY) -m regnde.cli why "$(RUN)" --profile "$(PROFILE)"
+	@$(PY) -m reproduce.cli why "$(RUN)" --profile "$(PROFILE)"
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them
 	$(PY) -m pytest

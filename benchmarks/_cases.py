@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from regnde.models import CubicMLP, TimeMLP
+from reproduce.models.fields import CubicMLP, TimeMLP
 
 
 @dataclass(frozen=True)

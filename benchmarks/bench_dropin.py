@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 from torchsde import BrownianInterval, sdeint, sdeint_adjoint
 
-from regnde.dropin import LocalPenalty
-from regnde.dropin_sde import LocalPenaltySDE
-from regnde.models import TimeMLP
+from regnde import LocalPenalty, LocalPenaltySDE
+from reproduce.models.fields import TimeMLP
 
 ONE_STEP, PENALTY, SOLVE, LISTENING = "one step of the solver", "penalty", "plain solve", "solve while listening"
 MILSTEIN = "one step of milstein"

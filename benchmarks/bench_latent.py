@@ -17,11 +17,11 @@ from _cases import scaled
 from _timing import alternate, median, options, report, table
 from torch import Tensor
 
-from regnde.experiments import get
-from regnde.experiments.physionet import Batch, loss
-from regnde.latent import LatentODE, Prediction, draw
-from regnde.regularizers import make
-from regnde.solve import Regularizer, Solution, solve_ode
+from regnde import Regularizer, Solution, solve_ode
+from regnde import make_regularizer as make
+from reproduce.experiments import get
+from reproduce.experiments.physionet import Batch, loss
+from reproduce.models.latent import LatentODE, Prediction, draw
 
 LOCAL = ("local_biased", "local_unbiased")
 ALLOWED = 0.10  # of a training step, for a local penalty

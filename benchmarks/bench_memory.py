@@ -1,7 +1,7 @@
 """Memory and time of gradient methods against the number of steps, with and without penalties, with one thread.
 
 The problem is MNIST-sized: 512 states of 784 numbers (1.6 MB), an MLP 784-100-784, equal steps. Memory is counted
-(regnde.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass, in
+(reproduce.runs.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass, in
 multiples of one state. It is the same in every run. Without a penalty the growth of the resident set of a fresh process
 is given beside it, for the largest number of steps: it also holds buffers and what the allocator keeps (Linux only).
 
@@ -26,11 +26,8 @@ from _cases import Case, mnist
 from _timing import alternate, median, options, report, speedup, table
 from torch import Tensor
 
-from regnde.dropin import LocalPenalty
-from regnde.hosts import odeint_solve
-from regnde.memory import Memory
-from regnde.regularizers import make
-from regnde.solve import solve_ode
+from regnde import LocalPenalty, make_regularizer, odeint_solve, solve_ode
+from reproduce.runs.memory import Memory
 
 NONE, BIASED, UNBIASED, GLOBAL = "none", "local_biased", "local_unbiased", "global_error"
 STEPS = (5, 10, 40)
@@ -48,7 +45,7 @@ def loose_mnist() -> Case:
 
 def loss(case: Case, method: str, penalty: str, n: int, rng: torch.Generator) -> Tensor:
     """Return the loss of one training step: mean square of the end state, plus the penalty."""
-    regularizer, tolerances = make(penalty), {"rtol": case.tolerance, "atol": case.tolerance}
+    regularizer, tolerances = make_regularizer(penalty), {"rtol": case.tolerance, "atol": case.tolerance}
     if method in (DROPIN, PEER):
         return loss_of_a_users_call(case, method, penalty, n, rng)
     t, sampled_t = regularizer.times(case.t, rng)

@@ -19,13 +19,11 @@ from _cases import Case, latent, mnist
 from _timing import alternate, median, options, quartiles, report, speedup, table
 from torch import Tensor
 
-from regnde.regularizers import make
-from regnde.solve import Regularizer, Solution, solve_ode
-from regnde.steps import error_ratio, rk_step
+from regnde import Regularizer, Solution, error_ratio, make_regularizer, rk_step, solve_ode
 
 NONE, ONE_STEP, STAGES, SEVEN = "none", "one step from scratch", "... without its error ratio", "7 x one call of f"
 LOCAL = ("local_biased", "local_unbiased")
-PENALTIES = {name: make(name) for name in (NONE, *LOCAL, "global_error")}
+PENALTIES = {name: make_regularizer(name) for name in (NONE, *LOCAL, "global_error")}
 ALLOWED = 0.05  # a local penalty adds one step and this share
 
 

@@ -21,7 +21,8 @@ from _cases import Case, latent, mnist, spiral
 from _timing import median, options, quartiles, report, speedup, table
 from torch import Tensor
 
-from regnde.rates import ORDERS, Rate, draw_noise, kinetic_jacobian_rate, taylor_rate
+from regnde.penalties.rates import ORDERS, draw_noise, kinetic_jacobian_rate, taylor_rate
+from regnde.solvers.solve import Rate
 
 EVALUATION = "one evaluation"
 PASSES = ("forward", "forward+backward")

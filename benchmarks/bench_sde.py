@@ -23,11 +23,10 @@ import torchsde
 from _timing import alternate, options, report, table
 from torch import Tensor, nn
 
-from regnde.checks import PIECES
-from regnde.data.spiral import Y0, A
-from regnde.data.spiral_sde import NOISE
-from regnde.hosts import sdeint_solve
-from regnde.solve import solve_sde
+from regnde import sdeint_solve, solve_sde
+from regnde.solvers.checks import PIECES
+from reproduce.data.spiral import Y0, A
+from reproduce.data.spiral_sde import NOISE
 
 OURS, PEER = "SOSRI2, adaptive", "torchsde SRK, adaptive"
 MODES = ("forward", "forward+backward")

@@ -20,8 +20,8 @@ from _cases import Case, latent, mnist, spiral
 from _timing import alternate, median, options, report, speedup, table
 from torch import Tensor
 
-from regnde.hosts import HOST_TABLEAUS, odeint_solve
-from regnde.solve import Solution, solve_ode
+from regnde import Solution, odeint_solve, solve_ode
+from regnde.hosts.with_torchdiffeq import HOST_TABLEAUS
 
 TORCHDIFFEQ, LIKE_FOR_LIKE = "torchdiffeq dopri5", "solve_ode, torchdiffeq's dopri5"
 FLOOR = "floor: torchdiffeq's NFE x f"

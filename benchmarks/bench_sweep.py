@@ -14,8 +14,8 @@ if __name__ == "__main__":
 
 from distributed import LocalCluster
 
-from regnde import sweep
-from regnde.runs import Run
+from reproduce.runs import sweep
+from reproduce.runs.run import Run
 
 WORKERS = (1, 2, 4)
 TRAINING = {"steps": 60, "history_every": 30}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regnde.models import TimeMLP
+from reproduce.models.fields import TimeMLP
 
 
 class Counting(nn.Module):

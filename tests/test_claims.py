@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from regnde import claims, ratios, tables
-from regnde.claims import DIRECTION, FAILS, HOLDS, NOT_RUN, Claim
-from regnde.evidence import OWN, Evidence, Wanted
-from regnde.ratios import ratio_of_means
-from regnde.store import Row
+from reproduce.report import claims, ratios, tables
+from reproduce.report.claims import DIRECTION, FAILS, HOLDS, NOT_RUN, Claim
+from reproduce.report.evidence import OWN, Evidence, Wanted
+from reproduce.report.ratios import ratio_of_means
+from reproduce.runs.store import Row
 
 RULES = claims.book()
 CLAIM = Claim("C0", "fewer", "nowhere", "nfe", 0.6, {"mnist_ode": ["local_biased"]})

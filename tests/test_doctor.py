@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from regnde import cli, doctor, provenance, store
-from regnde.data import registry
-from regnde.doctor import FAIL, NOTE, OK, Finding
+from reproduce import checkout, cli, doctor
+from reproduce.data import registry
+from reproduce.doctor import FAIL, NOTE, OK, Finding
+from reproduce.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty bundle without data, and one registered data set of one small file."""
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     for name in ("REGNDE_DATA", "REGNDE_OFFLINE", "REGNDE_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
@@ -220,7 +221,7 @@ def test_the_command_exits_1_for_a_fail_only(
 def test_the_doctor_answers_where_nothing_is_installed(tmp_path: Path) -> None:
     """As `make doctor` does without an environment: a bare Python, and the library's folder."""
     command = [sys.executable, "-S", "-E", "-c", "import sys; sys.path.insert(0, sys.argv[1]);"]
-    command[-1] += "from regnde import doctor; sys.exit(doctor.main())"
+    command[-1] += "from reproduce import doctor; sys.exit(doctor.main())"
     ended = subprocess.run([*command, str(ROOT / "lib")], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 1, ended.stderr
     assert ended.stderr == ""

@@ -16,12 +16,9 @@ import torchsde
 from conftest import Counting
 from torch import Tensor, nn
 
-from regnde.dropin import FIXED_STEP, METHODS, LocalPenalty
-from regnde.dropin_sde import LocalPenaltySDE
-from regnde.hosts import odeint_solve
-from regnde.models import TimeMLP
-from regnde.sri_tableaus import SOSRI2
-from regnde.steps import error_ratio, rk_step, sri_step
+from regnde import SOSRI2, LocalPenalty, LocalPenaltySDE, error_ratio, odeint_solve, rk_step, sri_step
+from regnde.hosts.dropin import FIXED_STEP, METHODS
+from reproduce.models.fields import TimeMLP
 
 TOLERANCES = {"rtol": 1e-4, "atol": 1e-5}
 FORWARD = torch.tensor([0.0, 0.3, 1.0, 1.7], dtype=torch.float64)

@@ -10,13 +10,10 @@ import torch
 from conftest import Counting
 from torch import Tensor, nn
 
-from regnde.hosts import odeint_solve
-from regnde.memory import Memory
-from regnde.models import SDE, Autonomous, TimeMLP
-from regnde.regularizers import make
-from regnde.solution import Solution
-from regnde.solve import Regularizer, solve_ode, solve_sde
-from regnde.tableaus import TABLEAUS
+from regnde import TABLEAUS, Regularizer, Solution, odeint_solve, solve_ode, solve_sde
+from regnde import make_regularizer as make
+from reproduce.models.fields import SDE, Autonomous, TimeMLP
+from reproduce.runs.memory import Memory
 
 T = torch.linspace(0.0, 1.5, 12, dtype=torch.float64)
 TOLERANCES = {"rtol": 1e-6, "atol": 1e-6}

@@ -9,12 +9,10 @@ from conftest import Counting
 from torch import Tensor
 from torchdiffeq._impl.dopri5 import _DORMAND_PRINCE_SHAMPINE_TABLEAU
 
-from regnde import regularizers
-from regnde.checks import SolverError
-from regnde.hosts import HOST_TABLEAUS, odeint_solve
-from regnde.models import TimeMLP
-from regnde.solve import solve_ode
-from regnde.steps import error_ratio, rk_step
+from regnde import SolverError, error_ratio, make_regularizer, odeint_solve, rk_step, solve_ode
+from regnde.hosts.with_torchdiffeq import HOST_TABLEAUS
+from regnde.penalties import menu as regularizers
+from reproduce.models.fields import TimeMLP
 
 T = torch.linspace(0.0, 1.5, 8, dtype=torch.float64)
 TOLERANCES = {"rtol": 1e-6, "atol": 1e-6}
@@ -76,7 +74,7 @@ def test_the_trace_agrees_with_replayed_steps_and_with_our_own_loop(
 def test_local_penalties_work_with_any_gradient_method_and_train_the_field(gradient: str, name: str) -> None:
     torch.manual_seed(0)
     f, y0 = TimeMLP((3, 16, 3)).double(), torch.ones(2, 3, dtype=torch.float64)
-    regularizer, rng = regularizers.make(name), torch.Generator().manual_seed(0)
+    regularizer, rng = make_regularizer(name), torch.Generator().manual_seed(0)
     t, sampled_t = regularizer.times(T, rng)
     solution = odeint_solve(f, y0, t, gradient=gradient, sampled_t=sampled_t if len(sampled_t) else None, **TOLERANCES)
     assert regularizer.penalty is not None

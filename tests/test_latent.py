@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regnde import experiments, train
-from regnde.evaluation import evaluate
-from regnde.experiments import physionet
-from regnde.experiments.physionet import Batch, kl_weight, loss, metric
-from regnde.latent import LatentODE, Prediction, Recognition, cell_inputs
-from regnde.losses import kl_from_standard_normal, observed_log_likelihood, observed_squared_error
-from regnde.models import hold_still
-from regnde.solve import solve_ode
+from regnde import solve_ode
+from reproduce import experiments
+from reproduce.experiments import physionet
+from reproduce.experiments.physionet import Batch, kl_weight, loss, metric
+from reproduce.models.latent import LatentODE, Prediction, Recognition, cell_inputs
+from reproduce.models.losses import kl_from_standard_normal, observed_log_likelihood, observed_squared_error
+from reproduce.models.solve import hold_still
+from reproduce.runs import train
+from reproduce.runs.evaluation import evaluate
 
 N, TIMES, VARIABLES, SIZE, STATE = 5, 7, 4, 3, 2
 T = torch.linspace(0, 1, TIMES, dtype=torch.float64)

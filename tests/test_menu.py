@@ -14,18 +14,16 @@ import torch
 from conftest import Counting
 from torch import Tensor
 
-from regnde import checkpoint, experiments, regularizers, store, train
-from regnde.evaluation import generator
-from regnde.losses import cross_entropy
-from regnde.models import ODEClassifier
-from regnde.regularizers import REGULARIZERS, make
-from regnde.runs import Run
-from regnde.solution import Solution
-from regnde.solve import Regularizer, solve_ode
-from regnde.steps import error_ratio
-from regnde.store import Row
-from regnde.tableaus import TSIT5
-from regnde.weights import towards
+from regnde import REGULARIZERS, TSIT5, Regularizer, Solution, error_ratio, solve_ode
+from regnde import make_regularizer as make
+from regnde.penalties.weights import towards
+from reproduce import checkout, experiments
+from reproduce.models.classifiers import ODEClassifier
+from reproduce.models.losses import cross_entropy
+from reproduce.runs import checkpoint, store, train
+from reproduce.runs.evaluation import generator
+from reproduce.runs.run import Run
+from reproduce.runs.store import Row
 
 T = torch.tensor([0.0, 1.5], dtype=torch.float64)
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5}
@@ -36,8 +34,8 @@ LOCAL = ("local_biased", "local_unbiased")
 @pytest.fixture(autouse=True)
 def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of these tests go to a folder of their own; the lock is the project's."""
-    (tmp_path / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
 
 
 def without_clock(row: Row) -> Row:
@@ -84,7 +82,11 @@ def test_a_sum_by_name_is_the_sum_of_its_parts_with_their_settings() -> None:
 
 def test_the_times_of_a_sum_are_those_of_its_parts_one_after_the_other() -> None:
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
-    steer, unbiased, rng = make("steer"), make("local_unbiased"), torch.Generator().manual_seed(3)
+    steer, unbiased, rng = (
+        make("steer"),
+        make("local_unbiased"),
+        torch.Generator().manual_seed(3),
+    )
     moved, none = steer.times(t, rng)
     _, sampled = unbiased.times(moved, rng)
     found = (steer + unbiased).times(t, torch.Generator().manual_seed(3))
@@ -110,13 +112,19 @@ def test_a_sum_has_the_rate_of_the_part_that_has_one() -> None:
         (lambda: make("steer") + make("steer", fraction=0.1), "holds each regularizer once"),
         (lambda: make("steer+steer"), "holds each regularizer once"),
         (lambda: make("taynode") + make("kinetic_jacobian"), "integrates one rate"),
-        (lambda: make("global_error+steer", weight=0.1), r"settings \['weight'\] name no part.*'global_error.weight'"),
+        (
+            lambda: make("global_error+steer", weight=0.1),
+            r"settings \['weight'\] name no part.*'global_error.weight'",
+        ),
         (lambda: make("global_error+steer", **{"local.weight": 0.1}), "name no part"),
         (lambda: make("global_error+steer", **{"steer.weight": 0.1}), "do not fit regularizer 'steer'"),
         (lambda: make("global_error+dropout"), "unknown regularizer 'dropout'"),
         (lambda: make("dropout:initial"), "unknown regularizer 'dropout'"),
         (lambda: make("local_biased", reuse=True, step="initial"), "leave step='solver'"),
-        (lambda: make("local_biased", reuse=True, detach_k1=True), "leave step='solver' and detach_k1=False"),
+        (
+            lambda: make("local_biased", reuse=True, detach_k1=True),
+            "leave step='solver' and detach_k1=False",
+        ),
         (lambda: make("local_biased", target_nfe=50.0, weight_end=2.0), "give one of them"),
         (lambda: make("local_biased", target_nfe=0.0), "target_nfe must be a positive number"),
         (lambda: make("taynode", order=5), "order must be one of"),
@@ -407,4 +415,4 @@ def test_every_regularizer_trains_and_changes_what_is_learned(name: str, setting
         for a, b in zip(trained.model.dynamics.parameters(), vanilla.model.dynamics.parameters(), strict=True)
     ]
     assert all(changed)
-    assert regularizers.make(name, **settings).name == trained.row.regularizer
+    assert make(name, **settings).name == trained.row.regularizer

@@ -18,7 +18,11 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from regnde import cli, notebooks, provenance, runs, stamps, store
+from reproduce import cli
+from reproduce.notebooks import runner as notebooks
+from reproduce.notebooks import stamps
+from reproduce.runs import provenance, store
+from reproduce.runs import run as runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Path("data", "reference", "provenance.schema.json")
@@ -66,12 +70,12 @@ def add_schema(root: Path) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    """`python -m regnde.cli reproduce` in the smoke profile unless told otherwise, one notebook at a time."""
-    return [sys.executable, "-m", "regnde.cli", "reproduce", "--profile", "smoke", "--jobs", "1", *arguments]
+    """`python -m reproduce.cli reproduce` in the smoke profile unless told otherwise, one notebook at a time."""
+    return [sys.executable, "-m", "reproduce.cli", "reproduce", "--profile", "smoke", "--jobs", "1", *arguments]
 
 
 def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m regnde.cli reproduce` on another root folder."""
+    """`python -m reproduce.cli reproduce` on another root folder."""
     environment = os.environ | {"REGNDE_HOME": str(bundle), "REGNDE_OFFLINE": "1"}
     return subprocess.run(command(*arguments), env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
 
@@ -275,8 +279,8 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
     monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
     for module in (store, cli):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr("regnde.tables", tables, raising=False)
-    monkeypatch.setitem(sys.modules, "regnde.tables", tables)
+    monkeypatch.setattr("reproduce.report.tables", tables, raising=False)
+    monkeypatch.setitem(sys.modules, "reproduce.report.tables", tables)
     monkeypatch.setattr(notebooks, "run", lambda profile, **options: outcomes)
     for made in ("figures/one.png", "data/results/quick/spiral_ode/none-seed0-1.json"):
         (tmp_path / made).parent.mkdir(parents=True)
@@ -299,10 +303,10 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
 
 
 FIGURE = """from regnde import store
-path = store.ROOT / "figures" / f"{profile}.png"
+path = checkout.ROOT / "figures" / f"{profile}.png"
 store.write_atomically(path, b"picture")
 store.note_artefact(path)"""
-ROW = """from regnde.store import Row, write
+ROW = """from reproduce.runs.store import Row, write
 none = dict.fromkeys(("nfe", "accepted", "rejected", "train_nfe"), 1.0)
 none |= dict.fromkeys(("key", "experiment", "regularizer", "part", "note", "metric"), "x")
 none |= {"settings": {}, "budget": {}, "metrics": {}, "seconds": {}, "n_test": 1, "higher_is_better": True}
@@ -424,8 +428,8 @@ def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_prove
     text = ["# one"]
     tables = types.SimpleNamespace(summary=lambda profile, rows, **options: text[0])
     monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
-    monkeypatch.setattr("regnde.tables", tables, raising=False)
-    monkeypatch.setitem(sys.modules, "regnde.tables", tables)
+    monkeypatch.setattr("reproduce.report.tables", tables, raising=False)
+    monkeypatch.setitem(sys.modules, "reproduce.report.tables", tables)
     for module in (store, cli):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "run", lambda profile, **options: [])

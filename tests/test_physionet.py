@@ -18,10 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from regnde.data import archives, icu_standin, physionet, records, registry
-from regnde.data.physionet import Stays, in_units, load_physionet, validation_split
-from regnde.data.records import VARIABLES, Records, parse_records
-from regnde.data.registry import DataFile
+from reproduce import checkout
+from reproduce.data import archives, icu_standin, physionet, records, registry
+from reproduce.data.physionet import Stays, in_units, load_physionet, validation_split
+from reproduce.data.records import VARIABLES, Records, parse_records
+from reproduce.data.registry import DataFile
 
 OFFICIAL = registry.search_folders("physionet2012")[0] if os.environ.get("REGNDE_DATA") else None
 URL = "https://nowhere.invalid/"
@@ -93,7 +94,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, no network, and a registry in which the sets have nine stays, one of them empty."""
     for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setenv("REGNDE_OFFLINE", "1")
     files = tuple(entry(part, members) for part, members in TINY.items())
     monkeypatch.setitem(registry.DATASETS, "physionet2012", files)
@@ -253,7 +254,7 @@ def test_a_packing_is_known_by_its_contents_alone(home):
 def test_the_sets_are_read_from_any_packing_and_from_folders_alike(home, monkeypatch, where, how):
     expected = load_official(home / "expected", monkeypatch)
     (home / "own").mkdir()
-    monkeypatch.setenv("REGNDE_HOME", str(home))
+    monkeypatch.setattr(checkout, "ROOT", home)
     monkeypatch.setenv("REGNDE_DATA", "own")
     for part, members in TINY.items():
         if how == "unpacked":
@@ -266,7 +267,7 @@ def test_the_sets_are_read_from_any_packing_and_from_folders_alike(home, monkeyp
 
 def load_official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Stays:
     lay(folder / "data/raw/physionet2012", TAR)
-    monkeypatch.setenv("REGNDE_HOME", str(folder))
+    monkeypatch.setattr(checkout, "ROOT", folder)
     return load_physionet(source="official")
 
 
@@ -620,7 +621,7 @@ def test_the_counts_of_the_real_sets_are_those_that_are_known(official):
 
 @needs_the_real_sets
 def test_ten_real_records_agree_with_pandas_from_their_text_to_the_loaded_set(official, tmp_path, monkeypatch):
-    monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     stays = load_physionet(source="official")
     assert (stays.name, stays.note) == ("PhysioNet 2012, sets a and b (6,392 + 1,598 stays)", "")
     values = in_units(stays, torch.cat([stays.values_train, stays.values_test]))

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from regnde.front import BEGIN, END
-from regnde.store import ROOT
+from reproduce import checkout
+from reproduce.report.front import BEGIN, END
 
 NUMBER = r"\d[\d.,]*"
 RESULTS = tuple(
@@ -51,7 +51,7 @@ def typed(text: str) -> list[str]:
     return [" ".join(text[max(0, hit.start() - 40) : hit.end() + 20].split()) for hit in hits]
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+PAGES = [checkout.ROOT / "README.md", *sorted((checkout.ROOT / "notebooks").glob("*.ipynb"))]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

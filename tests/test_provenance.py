@@ -17,8 +17,10 @@ import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
-from regnde import experiments, plots, provenance, store
-from regnde.store import Row
+from reproduce import checkout, experiments
+from reproduce.plots import base as plots
+from reproduce.runs import provenance, source
+from reproduce.runs.store import Row
 
 EXPERIMENTS = experiments.names()
 
@@ -26,11 +28,11 @@ EXPERIMENTS = experiments.names()
 @pytest.fixture
 def lib(tmp_path: Path) -> Path:
     """A copy of the library's source."""
-    return Path(shutil.copytree(provenance.LIB, tmp_path / "regnde", ignore=shutil.ignore_patterns("__pycache__")))
+    return Path(shutil.copytree(source.LIB, tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__")))
 
 
 def all_hashes(lib: Path) -> dict[str, dict[str, str]]:
-    return {name: provenance.source_hashes(name, lib=lib) for name in EXPERIMENTS}
+    return {name: source.source_hashes(name, lib=lib) for name in EXPERIMENTS}
 
 
 def stale(lib: Path, edit: Callable[[], object]) -> set[str]:
@@ -52,27 +54,31 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookkeeping() -> None:
     for name in EXPERIMENTS:
-        found = set(provenance.source_hashes(name))
-        assert found >= {"train", "solve", "steps", "tableaus", "control", "models", "regularizers", "losses"}
-        of_experiments = {module for module in found if module.startswith("experiments.")}
-        others = {"experiments.mnist_ode"} if name == "mnist_sde" else set()  # which shares its images
-        assert of_experiments == {"experiments.experiment", f"experiments.{name}"} | others
-        assert not found & {"store", "provenance", "experiments", "tables", "plots", "notebooks", "cli", "sweep"}
-    assert "data.spiral" in provenance.source_hashes("spiral_ode")
-    assert {"data.mnist", "data.registry"} <= set(provenance.source_hashes("mnist_ode"))
-    assert not {"data.mnist", "data.registry"} & set(provenance.source_hashes("spiral_ode"))
+        found = set(source.source_hashes(name))
+        solvers = {f"regnde.solvers.{module}" for module in ("solve", "loop", "steps", "tableaus", "control")}
+        assert found >= solvers | {"reproduce.runs.train", "regnde.penalties.menu", "reproduce.models.losses"}
+        of_experiments = {module for module in found if module.startswith("reproduce.experiments")}
+        shared = {"mnist_ode"} if name == "mnist_sde" else set()  # which shares its images
+        assert of_experiments == {f"reproduce.experiments.{module}" for module in {"experiment", name} | shared}
+        assert not found & {"reproduce.runs.store", "reproduce.runs.sweep", "reproduce.report.tables", "reproduce.cli"}
+        assert not {"regnde", "regnde.hosts.dropin"} & found  # passed on by the package, but not used
+    assert "reproduce.data.spiral" in source.source_hashes("spiral_ode")
+    images = {"reproduce.data.mnist", "reproduce.data.registry"}
+    assert images <= set(source.source_hashes("mnist_ode"))
+    assert not images & set(source.source_hashes("spiral_ode"))
 
 
 def test_the_closure_is_all_of_the_library_that_training_imports_but_for_the_named_bookkeeping() -> None:
     """The static analysis agrees with what Python imports in a fresh process."""
     code = (
-        "import sys, regnde.train, regnde.regularizers, regnde.experiments.spiral_ode;"
-        "print(*[name for name in sys.modules if name.startswith('regnde.')])"
+        "import sys, reproduce.runs.train, reproduce.experiments.spiral_ode;"
+        "print(*[name for name in sys.modules if name.split('.')[0] in ('regnde', 'reproduce')])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = {name.removeprefix("regnde.") for name in ran.stdout.split()}
-    kept_out = {*provenance.BOOKKEEPING, "data"}  # data/__init__ holds no code
-    assert imported - kept_out == set(provenance.source_hashes("spiral_ode"))
+    packages = {name for name in ran.stdout.split() if (source.LIB / name.replace(".", "/")).is_dir()}  # without code
+    passed_on = {"regnde.hosts.dropin", "regnde.hosts.dropin_sde"}  # by `regnde`; no run uses them
+    imported = set(ran.stdout.split()) - packages - passed_on - set(source.BOOKKEEPING)
+    assert imported == set(source.source_hashes("spiral_ode"))
 
 
 def test_comments_docstrings_and_formatting_change_no_hash(lib: Path) -> None:
@@ -80,32 +86,32 @@ def test_comments_docstrings_and_formatting_change_no_hash(lib: Path) -> None:
         for path in lib.rglob("*.py"):
             text = path.read_text().replace("\n\n\n", "\n\n\n# a comment\n\n\n", 1)
             path.write_text(text.replace(", ", ",  ") if '"""' not in text and "'" not in text else text)
-        replace(lib / "solve.py", '"""', '"""Another first line of the docstring. ')
-        replace(lib / "experiments" / "experiment.py", '"""Arguments of the', '"""An edited text on the')
+        replace(lib / "regnde/solvers/solve.py", '"""', '"""Another first line of the docstring. ')
+        replace(lib / "reproduce/experiments/experiment.py", '"""Arguments of the', '"""An edited text on the')
 
-    everything = provenance.library_hash(lib=lib)
+    everything = source.library_hash(lib=lib)
     assert stale(lib, edit) == set()
-    assert provenance.library_hash(lib=lib) == everything
+    assert source.library_hash(lib=lib) == everything
 
 
 def test_a_changed_function_of_the_solver_makes_every_experiment_stale(lib: Path) -> None:
-    everything = provenance.library_hash(lib=lib)
+    everything = source.library_hash(lib=lib)
 
     def edit() -> None:
-        with (lib / "solve.py").open("a") as file:
+        with (lib / "regnde/solvers/solve.py").open("a") as file:
             file.write("\n\ndef one_more():\n    return 1\n")
 
     assert stale(lib, edit) == set(EXPERIMENTS)
-    assert provenance.library_hash(lib=lib) != everything
+    assert source.library_hash(lib=lib) != everything
 
 
 @pytest.mark.parametrize(
     ("module", "users"),
     [
-        ("data/spiral.py", {"spiral_ode", "spiral_sde"}),
-        ("data/spiral_sde.py", {"spiral_sde"}),
-        ("experiments/mnist_ode.py", {"mnist_ode", "mnist_sde"}),
-        ("latent.py", {"physionet"}),
+        ("reproduce/data/spiral.py", {"spiral_ode", "spiral_sde"}),
+        ("reproduce/data/spiral_sde.py", {"spiral_sde"}),
+        ("reproduce/experiments/mnist_ode.py", {"mnist_ode", "mnist_sde"}),
+        ("reproduce/models/latent.py", {"physionet"}),
     ],
 )
 def test_a_changed_data_set_or_experiment_makes_only_what_uses_it_stale(
@@ -118,44 +124,54 @@ def test_a_changed_data_set_or_experiment_makes_only_what_uses_it_stale(
     assert stale(lib, edit) == users
 
 
-@pytest.mark.parametrize("module", ["store.py", "provenance.py", "tables.py", "sweep.py", "experiments/__init__.py"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "runs/store.py",
+        "runs/provenance.py",
+        "report/tables.py",
+        "runs/sweep.py",
+        "experiments/__init__.py",
+        "checkout.py",
+    ],
+)
 def test_changed_bookkeeping_makes_nothing_stale(lib: Path, module: str) -> None:
     def edit() -> None:
-        with (lib / module).open("a") as file:
+        with (lib / "reproduce" / module).open("a") as file:
             file.write("\n\nX = 1.5\n")
 
     assert stale(lib, edit) == set()
 
 
 def test_code_in_an_empty_init_and_a_module_imported_inside_a_function_are_seen(lib: Path) -> None:
-    assert stale(lib, lambda: (lib / "__init__.py").write_text('"""x."""\n\nimport torch\n')) == set(EXPERIMENTS)
-    (lib / "extra.py").write_text("X = 1\n")
+    assert stale(lib, lambda: (lib / "regnde/__init__.py").write_text('"""x."""\n\nimport torch\n')) == set(EXPERIMENTS)
+    (lib / "reproduce/extra.py").write_text("X = 1\n")
     imports = "\n\ndef _late():\n    from . import spirals\n    from ..extra import X\n"
-    (lib / "data" / "spirals.py").write_text("Y = 2\n")
-    with (lib / "data" / "spiral.py").open("a") as file:
+    (lib / "reproduce/data/spirals.py").write_text("Y = 2\n")
+    with (lib / "reproduce/data/spiral.py").open("a") as file:
         file.write(imports)
-    assert {"extra", "data.spirals"} <= set(provenance.source_hashes("spiral_ode", lib=lib))
-    assert stale(lib, lambda: (lib / "extra.py").write_text("X = 2\n")) == {"spiral_ode", "spiral_sde"}
+    assert {"reproduce.extra", "reproduce.data.spirals"} <= set(source.source_hashes("spiral_ode", lib=lib))
+    assert stale(lib, lambda: (lib / "reproduce/extra.py").write_text("X = 2\n")) == {"spiral_ode", "spiral_sde"}
 
 
 def test_values_that_look_alike_are_told_apart(lib: Path) -> None:
     seen = set()
     for value in ("1", "True", "1.0", "'1'", "b'1'", "None", "-0.0", "0.0", "f'{x}'", "f'{x!r}'", "x if y else z"):
-        (lib / "losses.py").write_text(f"def f(x, y, z):\n    return {value}\n")
-        seen.add(provenance.source_hashes("spiral_ode", lib=lib)["losses"])
+        (lib / "reproduce/models/losses.py").write_text(f"def f(x, y, z):\n    return {value}\n")
+        seen.add(source.source_hashes("spiral_ode", lib=lib)["reproduce.models.losses"])
     assert len(seen) == 11
 
 
 def test_source_hashes_are_fast_and_an_unknown_experiment_is_refused(lib: Path) -> None:
-    provenance.source_hashes("spiral_ode", lib=lib)
+    source.source_hashes("spiral_ode", lib=lib)
     started = time.perf_counter()
-    provenance.source_hashes("spiral_ode", lib=lib)
+    source.source_hashes("spiral_ode", lib=lib)
     assert time.perf_counter() - started < 0.1
     with pytest.raises(ValueError, match="there is no experiment 'spirale'"):
-        provenance.source_hashes("spirale", lib=lib)
-    (lib / "losses.py").write_text("def\n")
+        source.source_hashes("spirale", lib=lib)
+    (lib / "reproduce/models/losses.py").write_text("def\n")
     with pytest.raises(ValueError, match=r"losses.py, line 1: not Python"):
-        provenance.source_hashes("spiral_ode", lib=lib)
+        source.source_hashes("spiral_ode", lib=lib)
 
 
 # Lock and commit
@@ -219,7 +235,7 @@ def test_a_record_is_as_its_schema_asks_and_names_no_host_user_or_path() -> None
     text = json.dumps(made)
     assert socket.gethostname() not in text
     assert f'"{getpass.getuser()}"' not in text
-    assert str(store.ROOT) not in text
+    assert str(checkout.ROOT) not in text
 
 
 @pytest.mark.parametrize(
@@ -265,7 +281,7 @@ def row(**changes: Any) -> Row:
 def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     told = tmp_path / "told"
     monkeypatch.setenv("REGNDE_ARTEFACTS", str(told))
     plots.style()

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import linear
 
-from regnde.jets import RULES, Jet
-from regnde.models import CubicMLP
-from regnde.rates import draw_noise, kinetic_jacobian_rate, taylor_rate, total_derivative
-from regnde.steps import Field
+from regnde import Field
+from regnde.penalties.jets import RULES, Jet
+from regnde.penalties.rates import draw_noise, kinetic_jacobian_rate, taylor_rate, total_derivative
+from reproduce.models.fields import CubicMLP
 
 per_mode = pytest.mark.parametrize("mode", ["taylor", "nested"])
 per_order = pytest.mark.parametrize("order", [2, 3, 4])

@@ -11,13 +11,20 @@ import torch
 from conftest import Counting
 from torch import Tensor
 
-from regnde import local
-from regnde.control import initial_step
-from regnde.data.spiral import cubic_field
-from regnde.local import local_error
-from regnde.regularizers import REGULARIZERS, Weight, make
-from regnde.solve import Regularizer, Solution, solve_ode
-from regnde.steps import error_ratio, rk_step
+from regnde import (
+    REGULARIZERS,
+    Regularizer,
+    Solution,
+    Weight,
+    error_ratio,
+    initial_step,
+    local_error,
+    rk_step,
+    solve_ode,
+)
+from regnde import make_regularizer as make
+from regnde.penalties import local
+from reproduce.data.spiral import cubic_field
 
 T = torch.tensor([0.0, 1.5], dtype=torch.float64)
 SPIRAL0 = torch.tensor([[2.0, 0.0]], dtype=torch.float64)

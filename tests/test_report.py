@@ -19,9 +19,14 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from regnde import claims, cli, evidence, front, notebooks, page, papers, plots, plots_report, report, store, tables
-from regnde.evidence import KEPT, OWN, Evidence, Wanted
-from regnde.store import ROOT, Row
+from reproduce import checkout, cli
+from reproduce.notebooks import runner as notebooks
+from reproduce.plots import base as plots
+from reproduce.plots import report as plots_report
+from reproduce.report import claims, evidence, front, page, papers, report, tables
+from reproduce.report.evidence import KEPT, OWN, Evidence, Wanted
+from reproduce.runs import store
+from reproduce.runs.store import Row
 
 RULES = claims.book()
 NAMES = {"none": 100.0, "local_biased": 50.0, "no_dynamics": 0.0}
@@ -84,8 +89,10 @@ def lines(*parts: Evidence) -> dict[tuple[str, str], dict[str, str]]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root folder with the reference data, and this machine's ROWS."""
-    shutil.copytree(ROOT / "data" / "reference", tmp_path / "data" / "reference", ignore=lambda *_: {"measured"})
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    shutil.copytree(
+        checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference", ignore=lambda *_: {"measured"}
+    )
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     for one in ROWS:
         store.write(one)
     return tmp_path
@@ -298,7 +305,7 @@ def test_a_readme_without_marks_is_left_alone(home: Path) -> None:
 
 
 def test_the_block_of_this_readme_is_what_the_command_writes() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (checkout.ROOT / "README.md").read_text(encoding="utf-8")
     match = front.BLOCK.search(readme)
     assert match
     assert match[1] == front.block(front.read_times(readme))
@@ -369,7 +376,7 @@ def test_an_output_that_needs_a_script_or_the_network_is_refused(outside: str) -
 
 
 def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "data" / "reference", tmp_path / "data" / "reference")
+    shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
     head = "# A title\n## What you will learn\n.\n## What you need\n.\n\nMinutes: smoke 1, quick 1, paper 1."
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     made = "from pathlib import Path\n"
@@ -383,7 +390,7 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp
         nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / f"{name}.ipynb")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "regnde.cli", *arguments, "--profile", "smoke"]
+        command = [sys.executable, "-m", "reproduce.cli", *arguments, "--profile", "smoke"]
         environment = os.environ | {"REGNDE_HOME": str(tmp_path), "REGNDE_OFFLINE": "1"}
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
@@ -409,12 +416,12 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp
 
 @pytest.mark.notebooks
 def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "data" / "reference", tmp_path / "data" / "reference")
+    shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
     for name in ("DEVIATIONS.md", "requirements.lock"):
-        shutil.copy(ROOT / name, tmp_path / name)
+        shutil.copy(checkout.ROOT / name, tmp_path / name)
     (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "12_report.ipynb", tmp_path / "notebooks")
-    command = [sys.executable, "-m", "regnde.cli", "report", "--profile", "smoke"]
+    shutil.copy(checkout.ROOT / "notebooks" / "12_report.ipynb", tmp_path / "notebooks")
+    command = [sys.executable, "-m", "reproduce.cli", "report", "--profile", "smoke"]
     environment = os.environ | {"REGNDE_HOME": str(tmp_path), "REGNDE_OFFLINE": "1"}
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
@@ -432,7 +439,7 @@ def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing
 def test_the_figures_show_what_there_is_and_say_when_there_is_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setattr(tables, "published", lambda: {"mnist_ode": {"source": "LOCAL, a table", "rows": {}}})
     plots.style()
     for draw, panels in (

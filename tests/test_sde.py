@@ -13,17 +13,24 @@ import torchsde
 from torch import Tensor, nn
 from torchsde import BrownianInterval
 
-from regnde import regularizers
-from regnde.checks import SolverError
-from regnde.control import CONTROLLERS
-from regnde.data.spiral_sde import SpiralSDE, load_spiral_moments
-from regnde.evaluation import generator
-from regnde.hosts import sdeint_solve
-from regnde.models import SDE, Autonomous, NeuralSDE
-from regnde.solution import Solution
-from regnde.solve import solve_ode, solve_sde
-from regnde.sri_tableaus import SOSRI2, SRI_TABLEAUS
-from regnde.steps import Field, sri_step, stiffness_ratio
+from regnde import (
+    CONTROLLERS,
+    SOSRI2,
+    SRI_TABLEAUS,
+    Field,
+    Solution,
+    SolverError,
+    sdeint_solve,
+    solve_ode,
+    solve_sde,
+    sri_step,
+    stiffness_ratio,
+)
+from regnde.penalties import menu as regularizers
+from reproduce.data.spiral_sde import SpiralSDE, load_spiral_moments
+from reproduce.models.classifiers import NeuralSDE
+from reproduce.models.fields import SDE, Autonomous
+from reproduce.runs.evaluation import generator
 
 T = torch.tensor([0.0, 1.0], dtype=torch.float64)
 A, B = 1.0, 0.8

@@ -10,13 +10,9 @@ from conftest import Counting
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from regnde.checks import SolverError
-from regnde.control import CONTROLLERS, Controller
-from regnde.data.spiral import cubic_field
-from regnde.hosts import HOST_TABLEAUS
-from regnde.solve import solve_ode
-from regnde.steps import error_ratio, rk_step
-from regnde.tableaus import TABLEAUS
+from regnde import CONTROLLERS, TABLEAUS, Controller, SolverError, error_ratio, rk_step, solve_ode
+from regnde.hosts.with_torchdiffeq import HOST_TABLEAUS
+from reproduce.data.spiral import cubic_field
 
 METHODS = list(TABLEAUS)
 SPIRAL0 = torch.tensor([[2.0, 0.0]], dtype=torch.float64)

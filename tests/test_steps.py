@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from regnde.steps import combine, error_ratio, rk_step, rms, stiffness_ratio
-from regnde.tableaus import TABLEAUS, Tableau, order_defect, rooted_trees
+from regnde import TABLEAUS, Tableau, error_ratio, rk_step, stiffness_ratio
+from regnde.solvers.steps import combine, rms
+from regnde.solvers.tableaus import order_defect, rooted_trees
 
 PAIRS = list(TABLEAUS.values())
 per_tableau = pytest.mark.parametrize("tableau", PAIRS, ids=lambda tableau: tableau.name)

@@ -18,17 +18,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from regnde import checkpoint, experiments, provenance, runs, store, sweep, train
-from regnde.runs import Run, find_run, needed, status, why
-from regnde.store import Row
+from reproduce import checkout, experiments
+from reproduce.runs import checkpoint, source, store, sweep, train
+from reproduce.runs import run as runs
+from reproduce.runs.run import Run, find_run, needed, status, why
+from reproduce.runs.store import Row
 
 TINY = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
 SWEEP = """
 import sys
-from regnde.runs import Run
-from regnde.sweep import sweep
+from reproduce.runs.run import Run
+from reproduce.runs.sweep import sweep
+from reproduce import checkout
 if __name__ == "__main__":
-    sys.modules["regnde.sweep"].SHORT = 0
+    sys.modules["reproduce.runs.sweep"].SHORT = 0
     tiny = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
     names = ["none", "local_biased", "local_unbiased", "no_dynamics"]
     sweep([Run("spiral_ode", name, seed, "smoke", overrides=tiny) for name in names for seed in range(3)], jobs=2)
@@ -38,8 +41,8 @@ if __name__ == "__main__":
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own for rows, in this process and in those that it starts; the lock is the project's."""
-    (tmp_path / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
     return tmp_path
 
@@ -91,7 +94,7 @@ def test_worker_processes_make_the_same_rows_as_this_process(home: Path, monkeyp
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of the tiny sweep, made in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
+    (folder / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
     subprocess.run([sys.executable, "-c", SWEEP], env=os.environ | {"REGNDE_HOME": str(folder)}, check=True)
     return folder
 
@@ -185,7 +188,7 @@ def test_a_lost_worker_is_replaced_and_its_run_made_again(
 
 
 def _die_once(run: Run, jobs: int) -> Row:
-    sign = store.ROOT / "died"
+    sign = checkout.ROOT / "died"
     if run.seed == 1 and not sign.exists():
         sign.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -226,7 +229,7 @@ def test_one_damaged_row_is_named_and_the_others_stay(home: Path) -> None:
 
 def edited_copy(home: Path, module: str, old: str, new: str) -> None:
     """Edit one module in a copy of the code (see the fixture `copied_code`)."""
-    path = home / "lib" / "regnde" / module
+    path = home / "lib" / module
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
 
@@ -234,17 +237,17 @@ def edited_copy(home: Path, module: str, old: str, new: str) -> None:
 @pytest.fixture
 def copied_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the keys look at a copy of the library's source, which a test may edit."""
-    shutil.copytree(provenance.LIB, home / "lib" / "regnde")
-    of_copy = partial(provenance.source_hashes, lib=home / "lib" / "regnde")
-    monkeypatch.setattr(provenance, "source_hashes", of_copy)
+    shutil.copytree(source.LIB, home / "lib")
+    of_copy = partial(source.source_hashes, lib=home / "lib")
+    monkeypatch.setattr(source, "source_hashes", of_copy)
 
 
 def edit_comment(home: Path) -> None:
-    edited_copy(home, "solve.py", "def _solve(", "# a remark\n\n\ndef _solve(")
+    edited_copy(home, "regnde/solvers/solve.py", "def _solve(", "# a remark\n\n\ndef _solve(")
 
 
 def edit_docstring(home: Path) -> None:
-    edited_copy(home, "solve.py", "The open box", "The box that is open")
+    edited_copy(home, "regnde/solvers/solve.py", "The open box", "The box that is open")
 
 
 def edit_notebook(home: Path) -> None:
@@ -253,11 +256,11 @@ def edit_notebook(home: Path) -> None:
 
 
 def edit_solver(home: Path) -> None:
-    edited_copy(home, "control.py", "safety: float = 0.9", "safety: float = 0.8")
+    edited_copy(home, "regnde/solvers/control.py", "safety: float = 0.9", "safety: float = 0.8")
 
 
 def edit_one_data_module(home: Path) -> None:
-    edited_copy(home, "data/spiral.py", "TOLERANCE = 1e-12", "TOLERANCE = 1e-11")
+    edited_copy(home, "reproduce/data/spiral.py", "TOLERANCE = 1e-12", "TOLERANCE = 1e-11")
 
 
 def edit_lock(home: Path) -> None:
@@ -272,8 +275,8 @@ def edit_lock(home: Path) -> None:
         (edit_comment, set(), ""),
         (edit_docstring, set(), ""),
         (edit_notebook, set(), ""),
-        (edit_solver, {"spiral_ode", "mnist_ode"}, "source.control"),
-        (edit_one_data_module, {"spiral_ode"}, "source.data.spiral"),
+        (edit_solver, {"spiral_ode", "mnist_ode"}, "source.regnde.solvers.control"),
+        (edit_one_data_module, {"spiral_ode"}, "source.reproduce.data.spiral"),
         (edit_lock, {"spiral_ode", "mnist_ode"}, "lock"),
     ],
 )
@@ -309,7 +312,7 @@ def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monke
 
 
 def test_a_process_that_imported_older_source_refuses_to_train(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "IMPORTED", (provenance.LIB / "solve.py").stat().st_mtime - 1)
+    monkeypatch.setattr(train, "IMPORTED", (source.LIB / "regnde/solvers/solve.py").stat().st_mtime - 1)
     with pytest.raises(RuntimeError, match=r"solve.py.*changed on disk after this process started: restart it"):
         tiny_runs()[0].make()
 

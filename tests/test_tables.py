@@ -9,8 +9,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from regnde import plots, store, tables
-from regnde.store import Row
+from reproduce import checkout
+from reproduce.plots import base as plots
+from reproduce.report import tables
+from reproduce.runs.store import Row
 
 ROW = Row(
     key="0",
@@ -124,7 +126,7 @@ def test_rows_of_different_device_classes_are_never_averaged() -> None:
 def test_a_figure_is_stored_with_alt_text_and_what_it_was_drawn_from_and_is_byte_stable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     plots.style()
     contents = []
     for _ in range(2):
@@ -140,4 +142,4 @@ def test_a_figure_is_stored_with_alt_text_and_what_it_was_drawn_from_and_is_byte
 
 
 def test_figures_of_the_smoke_profile_never_touch_the_committed_ones() -> None:
-    assert plots.figures_folder("smoke") != plots.figures_folder("quick") == store.ROOT / "figures"
+    assert plots.figures_folder("smoke") != plots.figures_folder("quick") == checkout.ROOT / "figures"

@@ -12,18 +12,22 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from regnde import experiments, regularizers, store, train
-from regnde.models import ODEClassifier, TimeMLP, hold_still
-from regnde.runs import Run
-from regnde.solve import solve_ode
-from regnde.store import Row
+from regnde import make_regularizer, solve_ode
+from regnde.penalties import menu as regularizers
+from reproduce import checkout, experiments
+from reproduce.models.classifiers import ODEClassifier
+from reproduce.models.fields import TimeMLP
+from reproduce.models.solve import hold_still
+from reproduce.runs import store, train
+from reproduce.runs.run import Run
+from reproduce.runs.store import Row
 
 
 @pytest.fixture(autouse=True)
 def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Rows of these tests go to a folder of their own; the lock is the project's."""
-    (tmp_path / "requirements.lock").symlink_to(store.ROOT / "requirements.lock")
-    monkeypatch.setattr(store, "ROOT", tmp_path)
+    (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -32,14 +36,14 @@ def without_clock(row: Row) -> Row:
 
 
 PAIRS = list(product(regularizers.REGULARIZERS, experiments.names()))
-REFUSED = [(name, of) for name, of in PAIRS if regularizers.make(name).rate is not None and of.endswith("_sde")]
+REFUSED = [(name, of) for name, of in PAIRS if make_regularizer(name).rate is not None and of.endswith("_sde")]
 
 
 @pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED])
 def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> None:
-    first = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
+    first = train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
     torch.manual_seed(123)  # the global generator is nobody's source of randomness
-    again = train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
+    again = train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
     assert without_clock(first) == without_clock(again)
     assert first.nfe > 0
     assert math.isfinite(first.metrics["loss"])
@@ -48,12 +52,12 @@ def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> Non
 @pytest.mark.parametrize(("name", "experiment"), REFUSED)
 def test_rates_are_derivatives_along_an_ode_and_refused_for_sdes(name: str, experiment: str) -> None:
     with pytest.raises(ValueError, match=f"{name}.*an SDE has none"):
-        train.run(experiments.get(experiment), regularizers.make(name), 0, "smoke")
+        train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
 
 
 def test_another_seed_is_another_run() -> None:
     experiment = experiments.get("mnist_ode")
-    rows = [train.run(experiment, regularizers.make("none"), seed, "smoke") for seed in (0, 1)]
+    rows = [train.run(experiment, make_regularizer("none"), seed, "smoke") for seed in (0, 1)]
     assert rows[0].metrics["loss"] != rows[1].metrics["loss"]
     assert rows[0].key != rows[1].key
 
@@ -61,8 +65,8 @@ def test_another_seed_is_another_run() -> None:
 def test_the_regularizer_draws_from_its_own_generator_so_that_batches_stay_the_same() -> None:
     """A penalty of weight almost zero trains the very model that no penalty trains, whatever it draws."""
     experiment = experiments.get("mnist_ode")
-    vanilla = train.run(experiment, regularizers.make("none"), 0, "smoke")
-    tiny = train.run(experiment, regularizers.make("local_unbiased", weight=1e-30), 0, "smoke")
+    vanilla = train.run(experiment, make_regularizer("none"), 0, "smoke")
+    tiny = train.run(experiment, make_regularizer("local_unbiased", weight=1e-30), 0, "smoke")
     assert tiny.metrics == vanilla.metrics
 
 
@@ -84,7 +88,7 @@ def test_time_layers_are_linear_layers_with_the_time_appended() -> None:
 
 
 def test_the_measured_nfe_is_the_mean_over_test_batches() -> None:
-    trained = train.train(experiments.get("mnist_ode"), regularizers.make("none"), 0, "smoke")
+    trained = train.train(experiments.get("mnist_ode"), make_regularizer("none"), 0, "smoke")
     batches, budget = trained.problem.test_batches("test"), experiments.get("mnist_ode").budget("smoke")
     nfe = [
         solve_ode(trained.model.dynamics, x.flatten(1), torch.tensor([0.0, 1.0]), rtol=budget.rtol, atol=budget.atol)

@@ -1,1 +1,85 @@
-"""Regularized neural differential equations: make them cheap with what their solver knows of its own error."""
+"""Regularized neural differential equations: make them cheap with what their solver knows of its own error.
+
+Solve with the open box (`solve_ode`, `solve_sde`) or through an untouched host (`odeint_solve`, `sdeint_solve`); either
+returns a `Solution` with its `Trace`. A `Regularizer` from the menu (`local_biased`, `global_error`, ...) reads it.
+`LocalPenalty` and `LocalPenaltySDE` bring the local penalty into a model that calls torchdiffeq or torchsde itself.
+"""
+
+from regnde.hosts.dropin import LocalPenalty
+from regnde.hosts.dropin_sde import LocalPenaltySDE
+from regnde.hosts.with_torchdiffeq import odeint_solve
+from regnde.hosts.with_torchsde import sdeint_solve
+from regnde.penalties.local import STEP_SIZES, local_error, local_step
+from regnde.penalties.menu import (
+    REGULARIZERS,
+    global_error,
+    global_stiffness,
+    kinetic_jacobian,
+    local_biased,
+    local_stiffness,
+    local_unbiased,
+    make_regularizer,
+    none,
+    steer,
+    taynode,
+)
+from regnde.penalties.regularizer import Regularizer
+from regnde.penalties.weights import Weight
+from regnde.solvers.checks import SolverError
+from regnde.solvers.control import CONTROLLERS, Controller, initial_step
+from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
+from regnde.solvers.solution import Solution, Trace
+from regnde.solvers.solve import Rate, solve_ode, solve_sde
+from regnde.solvers.sri_tableaus import SOSRI, SOSRI2, SRI_TABLEAUS, SRITableau
+from regnde.solvers.steps import Field, SRIStep, Step, error_ratio, rk_step, sri_step, stiffness_ratio
+from regnde.solvers.tableaus import BOSH3, DOPRI5, TABLEAUS, TSIT5, Tableau
+
+__all__ = [
+    "BOSH3",
+    "CONTROLLERS",
+    "DOPRI5",
+    "REGULARIZERS",
+    "SOSRI",
+    "SOSRI2",
+    "SRI_TABLEAUS",
+    "STEP_SIZES",
+    "TABLEAUS",
+    "TSIT5",
+    "Controller",
+    "Field",
+    "LocalPenalty",
+    "LocalPenaltySDE",
+    "Rate",
+    "Regularizer",
+    "RungeKutta",
+    "SRIStep",
+    "SRITableau",
+    "Solution",
+    "SolverError",
+    "Step",
+    "StochasticRungeKutta",
+    "Tableau",
+    "Trace",
+    "Weight",
+    "error_ratio",
+    "global_error",
+    "global_stiffness",
+    "initial_step",
+    "kinetic_jacobian",
+    "local_biased",
+    "local_error",
+    "local_step",
+    "local_stiffness",
+    "local_unbiased",
+    "make_regularizer",
+    "none",
+    "odeint_solve",
+    "rk_step",
+    "sdeint_solve",
+    "solve_ode",
+    "solve_sde",
+    "sri_step",
+    "steer",
+    "stiffness_ratio",
+    "taynode",
+]

@@ -1,0 +1,23 @@
+"""Output times and the further times of a regularizer, as one list for a host's solver."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge further times into the output times, in the direction of t.
+
+    Args:
+        t: output times, (times,), monotone.
+        sampled_t: further times, (sampled,), between t[0] and t[-1].
+
+    Returns:
+        All times in order (times + sampled,), and where t and sampled_t ended up in them.
+    """
+    direction = 1.0 if t[-1] > t[0] else -1.0
+    merged, order = torch.sort(direction * torch.cat([t, sampled_t]), stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return direction * merged, place[: len(t)], place[len(t) :]

@@ -1,0 +1,162 @@
+"""The closed box around torchdiffeq: the same Solution from its untouched odeint or odeint_adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torchdiffeq
+from torch import Tensor, nn
+
+from regnde.hosts.times import merge_times
+from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, choose
+from regnde.solvers.methods import RungeKutta
+from regnde.solvers.solution import Solution, Trace
+from regnde.solvers.steps import Field
+from regnde.solvers.tableaus import BOSH3, DOPRI5, TSIT5
+
+GRADIENTS: dict[str, Callable[..., Any]] = {
+    "backprop": torchdiffeq.odeint,
+    "adjoint": torchdiffeq.odeint_adjoint,
+}
+HOST_TABLEAUS = {
+    # torchdiffeq's dopri5 takes two thirds of the classical embedded difference as its error.
+    "dopri5": replace(DOPRI5, name="dopri5 (torchdiffeq)", b_error=tuple(2 / 3 * w for w in DOPRI5.b_error)),
+    "bosh3": BOSH3,
+    # Methods whose own step is not in this library: the local penalty takes a step of Tsit5.
+    "adaptive_heun": TSIT5,
+    "fehlberg2": TSIT5,
+    "dopri8": TSIT5,
+}
+
+
+class _Recorder(nn.Module):
+    """torchdiffeq's view of the field: calls it, and writes down what torchdiffeq tells through its hooks.
+
+    The hooks: `callback_step` announces an attempt, `options["norm"]` is then called with the scaled error,
+    and `callback_accept_step` or `callback_reject_step` says what became of it. The norm is called for other
+    purposes too (first step size, adjoint), so that it is armed only by `callback_step`.
+    """
+
+    def __init__(self, f: Field, y0: Tensor) -> None:
+        super().__init__()
+        self.f = f  # registered as a submodule when it is one, so that the adjoint finds its parameters
+        self.counted = Counted(f, y0)
+        self.armed, self.recording = False, True
+        self.ratio: Tensor | None = None
+        self.accepted: list[tuple[float, float, Tensor, Tensor]] = []
+        self.rejected: list[tuple[float, float]] = []
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.counted(t, y)
+
+    def norm(self, x: Tensor) -> Tensor:
+        value = x.abs().pow(2).mean().sqrt()  # torchdiffeq's default, so that the solve stays bit-identical
+        if self.armed:
+            self.ratio, self.armed = value, False
+        return value
+
+    def callback_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
+        self.armed = self.recording
+
+    def callback_accept_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
+        assert self.ratio is not None
+        self.accepted.append((t.item(), dt.item(), y.detach(), self.ratio))
+
+    def callback_reject_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
+        self.rejected.append((t.item(), dt.item()))
+
+    def trace(self, *, with_gradient: bool, direction: float) -> Trace:
+        self.recording = False
+        t, dt, y, ratio = zip(*self.accepted, strict=True)
+        rejected = torch.tensor(self.rejected, dtype=torch.float64).reshape(-1, 2)
+        return Trace(
+            t=torch.tensor(t, dtype=torch.float64),
+            dt=direction * torch.tensor(dt, dtype=torch.float64),
+            y=y,
+            error_ratio=torch.stack(ratio),
+            stiffness=None,
+            rejected_t=rejected[:, 0],
+            rejected_dt=direction * rejected[:, 1],
+            nfe=self.counted.nfe,
+            with_gradient=frozenset({"error_ratio"}) if with_gradient else frozenset(),
+        )
+
+
+def odeint_solve(
+    f: Field,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    method: str = "dopri5",
+    gradient: str = "backprop",
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+    options: dict[str, Any] | None = None,
+    **adjoint: Any,
+) -> Solution:
+    """Solve dy/dt = f(t, y) with torchdiffeq, unmodified, and record its steps through its public hooks.
+
+    Args:
+        f, y0, t, rtol, atol: as for `solve.solve_ode`.
+        method: an adaptive method of torchdiffeq: 'dopri5', 'bosh3', 'adaptive_heun', 'fehlberg2', 'dopri8'.
+            The local penalty's step is of the same method for the first two, of Tsit5 for the others.
+        gradient: 'backprop' (torchdiffeq.odeint) or 'adjoint' (torchdiffeq.odeint_adjoint; f must be an nn.Module
+            unless `adjoint_params` is given).
+        sampled_t: further times where a regularizer wants the state, (sampled,).
+        records: what a penalty wants with gradient; 'stiffness' is not told by torchdiffeq.
+        options: torchdiffeq's solver options; its 'norm' is taken by the recorder.
+        **adjoint: torchdiffeq's `adjoint_*` arguments.
+
+    Returns:
+        The Solution; its trace carries the gradient of the error ratios with gradient='backprop' only.
+        Note that torchdiffeq's last step may end after t[-1].
+
+    Raises:
+        ValueError: for arguments that cannot be, before f is evaluated.
+        SolverError: torchdiffeq gave up.
+    """
+    odeint = choose("gradient", GRADIENTS, gradient)
+    tableau = choose("method", HOST_TABLEAUS, method)
+    t = check_problem(y0, t, rtol, atol)
+    if "stiffness" in records:
+        raise ValueError("torchdiffeq does not tell its stages, so there is no stiffness to record: use solve_ode")
+    if "error_ratio" in records and gradient == "adjoint":
+        raise ValueError(
+            "a global penalty needs the gradient of the recorded error ratios, which the continuous adjoint does not "
+            "give: use gradient='backprop', or local_unbiased or local_biased, which work with the adjoint"
+        )
+    if gradient == "adjoint" and not isinstance(f, nn.Module) and "adjoint_params" not in adjoint:
+        raise ValueError("gradient='adjoint' needs f to be an nn.Module (to find its parameters), or adjoint_params")
+    if "norm" in (options or {}):
+        raise ValueError("options['norm'] is taken by the recorder; leave it out")
+    times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
+    unique, back = torch.unique_consecutive(times, return_inverse=True)
+    recorder = _Recorder(f, y0)
+    options = {**(options or {}), "norm": recorder.norm}
+    try:
+        states = odeint(
+            recorder,
+            y0,
+            unique.to(y0.device),
+            rtol=rtol,
+            atol=atol,
+            method=method,
+            options=options,
+            **adjoint,
+        )
+    except AssertionError as error:
+        raise SolverError(f"torchdiffeq gave up: {error}") from error
+    direction = 1.0 if t[-1] > t[0] else -1.0
+    return Solution(
+        t=t,
+        y=states[back[place]],
+        trace=recorder.trace(with_gradient=gradient == "backprop" and torch.is_grad_enabled(), direction=direction),
+        method=RungeKutta(f, tableau, rtol, atol),
+        sampled_t=times[sampled_place],
+        sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
+    )

@@ -1,0 +1,136 @@
+"""The closed box around torchsde: the same Solution from its untouched sdeint or sdeint_adjoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchsde
+from torch import Tensor, nn
+
+from regnde.hosts.times import merge_times
+from regnde.solvers.checks import (
+    Counted,
+    SolverError,
+    brownian_path,
+    check_problem,
+    check_sampled,
+    check_sde,
+    choose,
+)
+from regnde.solvers.methods import StochasticRungeKutta
+from regnde.solvers.solution import Solution, Trace
+from regnde.solvers.sri_tableaus import SRI_TABLEAUS
+from regnde.solvers.steps import ERROR_ESTIMATES
+
+SDE_GRADIENTS: dict[str, Callable[..., Any]] = {
+    "backprop": torchsde.sdeint,
+    "adjoint": torchsde.sdeint_adjoint,
+}
+
+
+class _CountedSDE(nn.Module):
+    """torchsde's view of an SDE: drift and diffusion that count their evaluations, time in the dtype of the state."""
+
+    def __init__(self, sde: Any, y0: Tensor) -> None:
+        super().__init__()
+        self.sde = sde  # registered as a submodule when it is one, so that the adjoint finds its parameters
+        self.noise_type, self.sde_type = sde.noise_type, sde.sde_type
+        self.drift = Counted(sde.f, y0, what="the drift")
+        self.diffusion = Counted(sde.g, y0, name="g", what="the diffusion of diagonal noise")
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.drift(t.to(y.dtype), y)
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.diffusion(t.to(y.dtype), y)
+
+
+def sdeint_solve(
+    sde: Any,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    dt: float,
+    method: str = "milstein",
+    adaptive: bool = False,
+    gradient: str = "backprop",
+    own_method: str = "sosri2",
+    estimate: str = "embedded",
+    bm: torchsde.BrownianInterval | None = None,
+    seed: int | None = None,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+    **others: Any,
+) -> Solution:
+    """Solve the Ito SDE dy = f(t, y) dt + g(t, y) dW with torchsde, unmodified; penalties take one step of our own.
+
+    Args:
+        sde: torchsde's convention: methods f(t, y) and g(t, y), noise_type 'diagonal', sde_type 'ito'.
+        y0, t, bm, seed, sampled_t: as for `solve.solve_sde`.
+        rtol, atol: tolerance that a local penalty scales its step's error with; torchsde's, too, when adaptive.
+        dt: torchsde's step, or its first one when adaptive; the size of the local penalty's step (step='solver').
+        method: torchsde's method: 'milstein', 'srk', 'euler'.
+        adaptive: let torchsde control its steps (by step doubling; it does not tell them, so that a local penalty has
+            to choose step='initial').
+        gradient: 'backprop' (torchsde.sdeint) or 'adjoint' (torchsde.sdeint_adjoint; sde must be an nn.Module).
+        own_method: method of the local penalty's step, 'sosri2' or 'sosri'.
+        estimate: its error estimate, see steps.ERROR_ESTIMATES.
+        records: must be empty: torchsde's error estimate has no gradient.
+        **others: further arguments of torchsde's function, for example adjoint_method.
+
+    Returns:
+        The Solution. Its trace has the times of fixed steps, but neither states nor error ratios: local_unbiased works,
+        local_biased, which starts from recorded states, does not.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f and g are evaluated.
+        SolverError: torchsde gave up.
+    """
+    sdeint = choose("gradient", SDE_GRADIENTS, gradient)
+    tableau = choose("own_method", SRI_TABLEAUS, own_method)
+    choose("estimate", ERROR_ESTIMATES, estimate)
+    t = check_problem(y0, t, rtol, atol)
+    check_sde(t, getattr(sde, "noise_type", "unknown"), getattr(sde, "sde_type", "unknown"))
+    if not dt > 0:
+        raise ValueError(f"dt must be positive, found {dt}")
+    if records:
+        raise ValueError(
+            f"torchsde computes its error estimate without gradient, so there is no {' or '.join(sorted(records))} to "
+            "record: use local_unbiased, or solve_sde for global penalties"
+        )
+    times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
+    unique, back = torch.unique_consecutive(times, return_inverse=True)
+    bm = brownian_path(bm, y0, t, seed)
+    counted = _CountedSDE(sde, y0)
+    settings = {"method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, **others}
+    try:
+        states = sdeint(counted, y0, unique.to(y0.device), bm=bm, **settings)
+    except AssertionError as error:
+        raise SolverError(f"torchsde gave up: {error}") from error
+    t0, t1 = float(t[0]), float(t[-1])
+    starts = torch.arange(0 if adaptive else math.ceil((t1 - t0) / dt - 1e-9), dtype=torch.float64) * dt + t0
+    none = torch.empty(0, dtype=torch.float64)
+    trace = Trace(
+        t=starts,
+        dt=torch.clamp(t1 - starts, max=dt),
+        y=(),
+        error_ratio=none,
+        stiffness=None,
+        rejected_t=none,
+        rejected_dt=none,
+        nfe=counted.drift.nfe,
+        nfe_diffusion=counted.diffusion.nfe,
+    )
+    return Solution(
+        t=t,
+        y=states[back[place]],
+        trace=trace,
+        method=StochasticRungeKutta(sde.f, sde.g, bm, t1, tableau, rtol, atol, estimate),
+        sampled_t=times[sampled_place],
+        sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
+    )

@@ -1,0 +1,169 @@
+"""What a solve refuses before it starts: states, times, tolerances, names; and fields that count and are checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+import torchsde
+from torch import Tensor, nn
+
+from regnde.solvers.steps import Field
+
+PIECES = 32
+"""A new Brownian path expects about so many steps; it answers any number of them."""
+
+
+class SolverError(RuntimeError):
+    """A solve that could not be finished: too many steps, a step size of nothing, non-finite values."""
+
+
+class Counted:
+    """A field that counts its evaluations, and checks the first one."""
+
+    def __init__(self, f: Field, y0: Tensor, *, name: str = "f", what: str = "dy/dt") -> None:
+        self.f, self.nfe, self.name, self.what = f, 0, name, what
+        self.shape, self.dtype = y0.shape, y0.dtype
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        self.nfe += 1
+        dy = self.f(t, y)
+        if self.nfe == 1:
+            self._check(dy)
+        return dy
+
+    def _check(self, dy: Tensor) -> None:
+        if not isinstance(dy, Tensor):
+            raise ValueError(f"{self.name}(t, y) must return a tensor, but it returned {type(dy).__name__}")
+        if dy.shape != self.shape or dy.dtype != self.dtype:
+            raise ValueError(
+                f"{self.name}(t, y) must return {self.what} with the shape and dtype of the state y: expected "
+                f"{tuple(self.shape)} {self.dtype} (those of y0), found {tuple(dy.shape)} {dy.dtype} "
+                f"(those of {self.name}'s output)"
+            )
+
+
+def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
+    """Return t as float64 on the CPU, or raise ValueError for a state, times or tolerances that cannot be."""
+    if not isinstance(y0, Tensor) or not y0.is_floating_point():
+        found = y0.dtype if isinstance(y0, Tensor) else type(y0).__name__
+        raise ValueError(f"y0 must be a floating-point tensor (batch, ...), found {found}")
+    if not torch.isfinite(y0).all():
+        raise ValueError("y0 holds NaN or infinite values; check what produced the initial state")
+    t = torch.as_tensor(t, dtype=torch.float64).detach().cpu()
+    if t.ndim != 1 or len(t) < 2:
+        raise ValueError(f"t must be one-dimensional with at least two times, found shape {tuple(t.shape)}")
+    steps = t.diff()
+    if not torch.isfinite(t).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"t must be finite and strictly increasing or strictly decreasing, found {t.tolist()[:8]}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number >= 0, found {value}")
+    if rtol == 0 and atol == 0:
+        raise ValueError("rtol and atol are both 0: no step could ever be accepted; make one of them positive")
+    return t
+
+
+T = TypeVar("T")
+
+
+def choose(name: str, options: Mapping[str, T], value: str) -> T:
+    """Return options[value], or raise ValueError naming what there is."""
+    if value not in options:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {sorted(options)}")
+    return options[value]
+
+
+def check_sampled(t: Tensor, sampled_t: Tensor | None) -> Tensor:
+    """Return the sampled times as float64 (None: empty), or raise ValueError when one leaves the interval of t."""
+    sampled_t = torch.as_tensor([] if sampled_t is None else sampled_t, dtype=torch.float64)
+    low, high = min(t[0], t[-1]), max(t[0], t[-1])
+    if len(sampled_t) and not bool(((sampled_t >= low) & (sampled_t <= high)).all()):
+        raise ValueError(f"sampled times {sampled_t.tolist()} leave the interval [{float(low)}, {float(high)}]")
+    return sampled_t
+
+
+def check_options(records: frozenset[str], known: Collection[str], first_step: float | None, max_steps: int) -> None:
+    """Raise ValueError for records that do not exist, a first step or a number of steps that cannot be."""
+    if not records <= set(known):
+        raise ValueError(f"unknown records {sorted(records - set(known))}; choose from {tuple(known)}")
+    if first_step is not None and not (math.isfinite(first_step) and first_step > 0):
+        raise ValueError(f"first_step must be positive, found {first_step}")
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, found {max_steps}")
+
+
+def choose_gradient(gradient: str, f: object, parameters: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
+    """Return the parameters for checkpointed gradients, or None for backpropagation.
+
+    Raises:
+        ValueError: an unknown gradient; checkpointing without knowing the parameters.
+    """
+    if gradient not in ("backprop", "checkpoint"):
+        raise ValueError(
+            f"unknown gradient {gradient!r}; choose 'backprop' or 'checkpoint' (the continuous adjoint is that of "
+            "torchdiffeq: hosts.odeint_solve with gradient='adjoint')"
+        )
+    if gradient == "backprop":
+        return None
+    if parameters is None and not isinstance(f, nn.Module):
+        raise ValueError(
+            "gradient='checkpoint' needs to know what gets a gradient: make f an nn.Module, or pass `parameters`"
+        )
+    found = f.parameters() if parameters is None and isinstance(f, nn.Module) else parameters or ()
+    return tuple(parameter for parameter in found if parameter.requires_grad)
+
+
+def check_sde(t: Tensor, noise_type: str, sde_type: str) -> None:
+    """Raise ValueError for times that run backwards, noise that is not diagonal, SDEs that are not Ito's."""
+    if t[-1] < t[0]:
+        raise ValueError("t must be increasing: an SDE is solved forward in time")
+    if noise_type != "diagonal":
+        raise ValueError(
+            f"noise_type {noise_type!r} is not supported: only 'diagonal' noise is, where g(t, y) has the shape of y "
+            "and component i of y is driven by component i of the Brownian motion; for others use torchsde's methods"
+        )
+    if sde_type != "ito":
+        raise ValueError(
+            f"sde_type {sde_type!r} is not supported: SOSRI and SOSRI2 solve 'ito' equations; convert the drift first "
+            "(with component-wise noise f + g dg/dy / 2), or use torchsde's Stratonovich methods"
+        )
+
+
+def brownian_path(
+    bm: torchsde.BrownianInterval | None, y0: Tensor, t: Tensor, seed: int | None
+) -> torchsde.BrownianInterval:
+    """Return the Brownian path of a solve: bm where it fits, else a new one from the seed.
+
+    Raises:
+        ValueError: bm has another shape than y0, does not cover t, or knows no space-time Levy area; both are given.
+    """
+    t0, t1 = float(t[0]), float(t[-1])
+    if bm is None:
+        drawn = int(torch.randint(2**62, ())) if seed is None else seed
+        return torchsde.BrownianInterval(
+            t0=t0,
+            t1=t1,
+            size=tuple(y0.shape),
+            dtype=y0.dtype,
+            device=y0.device,
+            entropy=drawn,
+            levy_area_approximation="space-time",
+            dt=(t1 - t0) / PIECES,
+        )
+    if seed is not None:
+        raise ValueError("bm and seed are both given, but a BrownianInterval has its own seed: leave one out")
+    if not isinstance(bm, torchsde.BrownianInterval):
+        raise ValueError(f"bm must be a torchsde.BrownianInterval, found {type(bm).__name__}")
+    if tuple(bm.shape) != tuple(y0.shape) or bm.dtype != y0.dtype:
+        raise ValueError(
+            f"bm must have the shape and dtype of y0, one Brownian motion for each component of the state: expected "
+            f"{tuple(y0.shape)} {y0.dtype} (those of y0), found {tuple(bm.shape)} {bm.dtype} (those of bm)"
+        )
+    if bm.levy_area_approximation == "none":
+        raise ValueError("bm must know its integral: make it with levy_area_approximation='space-time'")
+    if bm._start > t0 or bm._end < t1:
+        raise ValueError(f"bm must cover the times [{t0}, {t1}], but it is defined on [{bm._start}, {bm._end}]")
+    return bm

@@ -1,0 +1,137 @@
+"""What a solve steps with, for ODEs and SDEs: attempt a step, scale its error, guess a first size, look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torchsde
+from torch import Tensor
+
+from regnde.solvers.control import initial_step, initial_step_sde
+from regnde.solvers.sri_tableaus import SRITableau
+from regnde.solvers.steps import Field, SRIStep, Start, Step, error_ratio, rk_step, sri_step
+from regnde.solvers.tableaus import Tableau
+
+
+class Method(Protocol):
+    """One method with its tolerance, on one equation: all that the loop of a solve and a local penalty need to know."""
+
+    @property
+    def f(self) -> Field:
+        """The right-hand side; of an SDE the drift."""
+
+    @property
+    def tableau(self) -> Tableau | SRITableau:
+        """The coefficients."""
+
+    @property
+    def order(self) -> float:
+        """Power of dt with which the error ratio falls."""
+
+    def evaluate(self, t: float, y: Tensor) -> Start:
+        """Evaluate the equation at (t, y), for the first attempt."""
+
+    def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Step | SRIStep:
+        """Take one step; `start` holds what is known at (t, y) already."""
+
+    def ratio(self, step: Step | SRIStep) -> Tensor:
+        """Return the scaled error of a step, 0-d; at most 1 is accepted."""
+
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
+        """Guess the size (positive) of a first step from (t, y)."""
+
+    def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
+        """Return the states at times inside a step, (times, batch, ...)."""
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """An embedded Runge-Kutta pair on dy/dt = f(t, y)."""
+
+    f: Field
+    tableau: Tableau
+    rtol: float
+    atol: float
+
+    @property
+    def order(self) -> float:
+        """Order of the solution: one more than that of the solution it is compared with."""
+        return self.tableau.order
+
+    def evaluate(self, t: float, y: Tensor) -> Start:
+        """Return (f(t, y),)."""
+        return (self.f(y.new_tensor(t), y),)
+
+    def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Step:
+        """Take one step."""
+        return rk_step(self.f, t, y, dt, self.tableau, k1=None if start is None else start[0])
+
+    def ratio(self, step: Step | SRIStep) -> Tensor:
+        """Return the scaled error of a step."""
+        return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
+        """Guess the size of a first step, with one evaluation of f."""
+        with torch.no_grad():
+            (k1,) = self.evaluate(t, y) if start is None else start
+        order, tolerances = self.tableau.order, {"rtol": self.rtol, "atol": self.atol}
+        return initial_step(self.f, t, y, k1, direction=direction, order=order, **tolerances)
+
+    def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
+        """Return the dense output."""
+        assert isinstance(step, Step)
+        return step.at(t)
+
+
+@dataclass(frozen=True)
+class StochasticRungeKutta:
+    """A method of Roessler's SRI form on the Ito SDE dy = f(t, y) dt + g(t, y) dW with diagonal noise.
+
+    Every step, rejected ones too, sees the increments of one and the same Brownian path: to draw the noise anew after a
+    rejection would prefer the paths that are easy to follow, and bias the law of the solution.
+    """
+
+    f: Field
+    g: Field
+    bm: torchsde.BrownianInterval
+    """The path; it answers any interval consistently with all it has answered before."""
+    t1: float
+    """End of the path."""
+    tableau: SRITableau
+    rtol: float
+    atol: float
+    estimate: str = "embedded"
+
+    @property
+    def order(self) -> float:
+        """Local order 3/2 of the error estimate."""
+        return 1.5
+
+    def evaluate(self, t: float, y: Tensor) -> Start:
+        """Return (f(t, y), g(t, y)); g comes first, since its shape is the likelier mistake."""
+        time = y.new_tensor(t)
+        g = self.g(time, y)
+        return self.f(time, y), g
+
+    def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> SRIStep:
+        """Take one step along the path."""
+        w, u = self.bm(t, min(t + dt, self.t1), return_U=True)
+        return sri_step(self.f, self.g, t, y, dt, w, u, self.tableau, estimate=self.estimate, start=start)
+
+    def ratio(self, step: Step | SRIStep) -> Tensor:
+        """Return the scaled error of a step."""
+        return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
+        """Guess the size of a first step, with one evaluation of f and one of g."""
+        with torch.no_grad():
+            start = self.evaluate(t, y) if start is None else start
+        return initial_step_sde(self.f, self.g, t, y, start, order=self.tableau.order, rtol=self.rtol, atol=self.atol)
+
+    def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
+        """Return the states between, with the deviation of the path from its chord."""
+        assert isinstance(step, SRIStep)
+        return step.at(t, [self.bm(step.t, time) for time in t])

@@ -1,0 +1,202 @@
+"""The open box: solve_ode, solve_sde -> Solution with its Trace (one small, readable, fast loop)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torchsde
+from torch import Tensor
+
+from regnde.solvers.checks import (
+    Counted,
+    brownian_path,
+    check_options,
+    check_problem,
+    check_sampled,
+    check_sde,
+    choose,
+    choose_gradient,
+)
+from regnde.solvers.control import CONTROLLERS, Controller
+from regnde.solvers.loop import Loop
+from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
+from regnde.solvers.replay import replay
+from regnde.solvers.solution import Solution
+from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
+from regnde.solvers.steps import ERROR_ESTIMATES, Field
+from regnde.solvers.tableaus import TABLEAUS, Tableau
+
+RECORDS = ("error_ratio", "stiffness")
+Rate = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
+"""(f, t, y, dy) -> 0-d rate along a solution, with dy = f(t, y) known already."""
+
+
+def solve_ode(
+    f: Field,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    method: str | Tableau = "tsit5",
+    controller: str | Controller = "integral",
+    first_step: float | None = None,
+    step_sizes: Sequence[float] | None = None,
+    max_steps: int = 10_000,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+    rate: Rate | None = None,
+    gradient: str = "backprop",
+    parameters: Sequence[Tensor] | None = None,
+) -> Solution:
+    """Solve dy/dt = f(t, y) with adaptive steps; backpropagation goes through the accepted steps.
+
+    Args:
+        f: field; gets a 0-d time of y0's dtype and a state (batch, ...), returns (batch, ...).
+        y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
+        t: output times, (times,), at least two, increasing or decreasing; the state at t[0] is y0.
+        rtol, atol: relative and absolute tolerance of one step.
+        method: 'tsit5', 'dopri5', 'bosh3', or a Tableau.
+        controller: 'integral', 'pi', or a Controller.
+        first_step: size of the first step (positive); None: chosen by `control.initial_step`.
+        step_sizes: take exactly these steps (positive, in order) instead of controlling them.
+        max_steps: largest number of attempted steps.
+        sampled_t: further times inside the interval where a regularizer wants the state, (sampled,).
+        records: what the trace shall carry with gradient: a subset of {'error_ratio', 'stiffness'}.
+        rate: (f, t, y, dy) -> 0-d rate, integrated along the accepted steps by the trapezoidal rule; it changes neither
+            steps nor NFE. dy = f(t, y) is known already and not evaluated again.
+        gradient: 'backprop' keeps the graph of all steps; 'checkpoint' keeps the states where they start, and takes
+            them again one by one in the backward pass: the same gradient, at the memory of one step.
+        parameters: of f, for gradient='checkpoint'; None: those of f, which must then be an nn.Module.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
+            evaluation.
+        SolverError: too many steps, or non-finite values that smaller steps do not cure.
+    """
+    tableau = choose("method", TABLEAUS, method) if isinstance(method, str) else method
+    control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
+    t = check_problem(y0, t, rtol, atol)
+    check_options(records, RECORDS, first_step, max_steps)
+    counted = Counted(f, y0)
+    return _solve(
+        RungeKutta(counted, tableau, rtol, atol),
+        RungeKutta(f, tableau, rtol, atol),
+        y0,
+        t,
+        control,
+        gradient=choose_gradient(gradient, f, parameters),
+        first_step=first_step,
+        step_sizes=step_sizes,
+        max_steps=max_steps,
+        sampled_t=sampled_t,
+        records=records,
+        rate=rate,
+    )
+
+
+def solve_sde(
+    f: Field,
+    g: Field,
+    y0: Tensor,
+    t: Tensor,
+    *,
+    rtol: float,
+    atol: float,
+    method: str | SRITableau = "sosri2",
+    controller: str | Controller = "sde",
+    estimate: str = "embedded",
+    bm: torchsde.BrownianInterval | None = None,
+    seed: int | None = None,
+    noise_type: str = "diagonal",
+    sde_type: str = "ito",
+    first_step: float | None = None,
+    step_sizes: Sequence[float] | None = None,
+    max_steps: int = 10_000,
+    sampled_t: Tensor | None = None,
+    records: frozenset[str] = frozenset(),
+    gradient: str = "backprop",
+    parameters: Sequence[Tensor] | None = None,
+) -> Solution:
+    """Solve the Ito SDE dy = f(t, y) dt + g(t, y) dW with adaptive steps along one Brownian path.
+
+    Args:
+        f, g: drift and diffusion; both get a 0-d time of y0's dtype and a state (batch, ...) and return (batch, ...):
+            component i of y is driven by component i of W (diagonal noise). Strong order 3/2 needs g_i to depend on
+            y_i alone; a diffusion that couples the components is solved with strong order 1/2, by any method here.
+        y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
+        t: output times, (times,), at least two, increasing; the state at t[0] is y0.
+        rtol, atol: relative and absolute tolerance of one step.
+        method: 'sosri2', 'sosri', or an SRITableau.
+        controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
+        estimate: 'embedded', or 'reference' for that of the published integrators (see steps.ERROR_ESTIMATES).
+        bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
+            that covers t. Rejected steps never change it.
+        seed: of a path made here, when bm is None; None: drawn from torch's global generator.
+        noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
+        first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters: as for `solve_ode`; 'stiffness'
+            with 'sosri2' only.
+
+    Raises:
+        ValueError: for arguments that cannot be, before f and g are evaluated; for a wrong output of f or g, at its
+            first evaluation.
+        SolverError: too many steps, or non-finite values that smaller steps do not cure.
+    """
+    tableau = choose("method", SRI_TABLEAUS, method) if isinstance(method, str) else method
+    control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
+    choose("estimate", ERROR_ESTIMATES, estimate)
+    t = check_problem(y0, t, rtol, atol)
+    check_options(records, RECORDS, first_step, max_steps)
+    check_sde(t, noise_type, sde_type)
+    bm = brownian_path(bm, y0, t, seed)
+    drift = Counted(f, y0, what="the drift")
+    diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
+    counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate)
+    return _solve(
+        counted,
+        replace(counted, f=f, g=g),
+        y0,
+        t,
+        control,
+        gradient=choose_gradient(gradient, getattr(f, "__self__", f), parameters),
+        first_step=first_step,
+        step_sizes=step_sizes,
+        max_steps=max_steps,
+        sampled_t=sampled_t,
+        records=records,
+    )
+
+
+def _solve(
+    counted: RungeKutta | StochasticRungeKutta,
+    method: RungeKutta | StochasticRungeKutta,
+    y0: Tensor,
+    t: Tensor,
+    control: Controller,
+    *,
+    gradient: tuple[Tensor, ...] | None,
+    first_step: float | None,
+    step_sizes: Sequence[float] | None,
+    max_steps: int,
+    sampled_t: Tensor | None,
+    records: frozenset[str],
+    rate: Rate | None = None,
+) -> Solution:
+    """Run the loop with a method whose fields count, and return the Solution with the one whose fields do not.
+
+    `gradient` holds the parameters of checkpointed gradients, or is None for backpropagation.
+    """
+    drawn = check_sampled(t, sampled_t)
+    along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
+    loop = Loop(counted, control, max_steps=max_steps, records=records, sampled_t=drawn.tolist(), rate=along)
+    replayed = gradient is not None and torch.is_grad_enabled()
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
+        y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
+    diffusion = counted.g.nfe if isinstance(counted, StochasticRungeKutta) else 0  # type: ignore[attr-defined]
+    trace, integral = loop.trace(nfe=counted.f.nfe, nfe_diffusion=diffusion), loop.integral()  # type: ignore[attr-defined]
+    if gradient is not None and replayed:
+        y, trace, integral = replay(loop, method, y0, t.tolist(), gradient, y, trace, integral)
+    sampled_y = loop.sampled(drawn.tolist())
+    return Solution(t=t, y=y, trace=trace, method=method, sampled_t=drawn, sampled_y=sampled_y, rate_integral=integral)

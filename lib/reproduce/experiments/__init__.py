@@ -1,0 +1,24 @@
+"""One file per experiment; each defines EXPERIMENT, and is found by being here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+
+__all__ = ["Budget", "Entry", "Experiment", "Problem", "get", "names"]
+
+
+def names() -> list[str]:
+    """Return the names of all experiments."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name != "experiment")
+
+
+def get(name: str) -> Experiment:
+    """Return an experiment by name; ValueError if there is none."""
+    if name not in names():
+        raise ValueError(f"unknown experiment {name!r}; choose one of {names()}")
+    experiment = import_module(f"{__name__}.{name}").EXPERIMENT
+    assert isinstance(experiment, Experiment)
+    return experiment

@@ -1,0 +1,117 @@
+"""MNIST digits classified by a neural ODE on R^784: Pal et al. 2023, section 4.1."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from reproduce.data.mnist import Images, load_mnist, validation_split
+from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.models.classifiers import ODEClassifier
+from reproduce.models.fields import TimeMLP
+from reproduce.models.losses import accuracy, cross_entropy
+
+EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
+FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kinetic_jacobian", "global_error+steer")
+ON_TRAIN = 2_000
+"""Training images, at most, on which a finished model is measured, too."""
+TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
+PAPER = Budget(
+    steps=7500,
+    batch=512,
+    lr=1e-3,
+    rtol=1.4e-8,
+    atol=1.4e-8,
+    runs=(Entry(regularizers=EVERY_SEED + FIRST_SEED),),
+    history_every=100,
+    data={"source": "full"},
+    model={"hidden": 100, "output_tanh": False},
+    regularizers={
+        "steer": {"fraction": 0.5},
+        "global_error": {"weight": 2.5, "weight_end": 1.0},
+        "global_stiffness": {"weight": 2.5, "weight_end": 1.0},
+        "local_unbiased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
+        "local_biased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
+        "local_stiffness": {"weight": 2.5, "weight_end": 1.0},
+        "taynode": {"weight": 0.01, "order": 3},
+        "kinetic_jacobian": {"weight": 0.01},
+        "global_error+steer": {"global_error.weight": 2.5, "global_error.weight_end": 1.0, "steer.fraction": 0.5},
+    },
+)
+QUICK = PAPER.but(
+    steps=400,
+    batch=128,
+    lr=6e-3,
+    schedule="cosine",
+    rtol=1e-5,
+    atol=1e-5,
+    runs=(
+        Entry(regularizers=EVERY_SEED),
+        Entry(regularizers=FIRST_SEED, seeds=(0,)),
+        Entry(regularizers=TIGHT, tolerance=1e-7),
+    ),
+    history_every=25,
+    data={"source": "auto"},
+    regularizers={
+        "global_error": {"weight": 0.1, "times_dt": False},
+        "global_stiffness": {"weight": 0.001},
+        "local_unbiased": {"weight": 0.3},
+        "local_biased": {"weight": 0.3},
+        "local_stiffness": {"weight": 0.003},
+        "taynode": {"weight": 1.0, "order": 3},
+        "kinetic_jacobian": {"weight": 0.1},
+        "global_error+steer": {"global_error.weight": 0.1, "global_error.times_dt": False, "steer.fraction": 0.5},
+    },
+)
+"""Learning rate and weights: ladders on 10,000 training images held out (part='validation'), seed 0."""
+SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "embedded", "limit": 64})
+
+
+@lru_cache(maxsize=2)
+def _images(source: str, part: str) -> Images:
+    images = load_mnist(source=source)
+    return images if part == "test" else validation_split(images, len(images.x_train) // 6, seed=0)
+
+
+def problem(budget: Budget, part: str) -> Problem:
+    """Return the images of a budget as a Problem; `limit` in budget.data shortens both parts (smoke profile)."""
+    images = _images(str(budget.data["source"]), part)
+    limit = int(budget.data.get("limit", len(images.x_train)))
+
+    def prepare(x: Tensor) -> Tensor:
+        return x.to(torch.float32) / 255.0
+
+    def batches(of: str) -> list[tuple[Tensor, Tensor]]:
+        x, y = (images.x_train, images.y_train) if of == "train" else (images.x_test, images.y_test)
+        end = min(limit, len(x), ON_TRAIN if of == "train" else len(x))
+        return [(prepare(x[i : i + budget.batch]), y[i : i + budget.batch]) for i in range(0, end, budget.batch)]
+
+    def model() -> ODEClassifier:
+        d, hidden = images.x_train[0].numel(), int(budget.model["hidden"])
+        dynamics = TimeMLP((d, hidden, d), output_tanh=bool(budget.model["output_tanh"]))
+        return ODEClassifier(dynamics, d=d, n_classes=images.n_classes)
+
+    return Problem(
+        data=images.name,
+        note=images.note,
+        files=images.files,
+        n_train=min(limit, len(images.x_train)),
+        train_batch=lambda i: (prepare(images.x_train[i]), images.y_train[i]),
+        test_batches=batches,
+        model=model,
+        inputs=lambda batch: batch[0],
+        loss=lambda logits, batch, step: cross_entropy(logits, batch[1]),
+        metric=lambda logits, batch: accuracy(logits, batch[1]),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="mnist_ode",
+    title="MNIST digits, neural ODE",
+    metric="accuracy",
+    higher_is_better=True,
+    budgets={"smoke": SMOKE, "quick": QUICK, "paper": PAPER},
+    problem=problem,
+)

@@ -1,0 +1,90 @@
+"""MNIST digits classified by a neural SDE on R^32: Pal et al. 2023, section 4.1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from reproduce.experiments import mnist_ode
+from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.models.classifiers import NeuralSDE
+
+OPEN = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
+CLOSED = ("none", "local_unbiased", "no_dynamics")
+CLOSED_SETTINGS = {"local_unbiased": {"weight": 0.02, "weight_end": 0.04}}
+"""Less than in the open box: torchsde's fixed step is longer than an adaptive solve's, and its error ratio larger."""
+PAPER = Budget(
+    steps=4000,
+    batch=512,
+    lr=0.01,
+    schedule="inverse",
+    method="sosri2",
+    controller="sde_reference",
+    estimate="reference",
+    rtol=0.14,
+    atol=0.14,
+    runs=(Entry(regularizers=(*OPEN, "global_stiffness")),),
+    history_every=100,
+    data={"source": "full"},
+    model={"d": 32, "hidden": 64, "trajectories": 10},
+    regularizers={
+        "global_error": {"weight": 1000.0},
+        "global_stiffness": {"weight": 0.1},
+        "local_unbiased": {"weight": 1000.0, "step": "initial", "times_dt": True},
+        "local_biased": {"weight": 1000.0, "step": "initial", "times_dt": True},
+    },
+)
+QUICK = PAPER.but(
+    steps=800,
+    batch=128,
+    schedule="cosine",
+    controller="sde",
+    estimate="embedded",
+    rtol=0.003,
+    atol=0.003,
+    also_at=(0.01, 0.003, 0.001),
+    runs=(
+        Entry(regularizers=OPEN),
+        Entry(regularizers=("global_stiffness",), seeds=(0,)),
+        Entry(regularizers=CLOSED, but={"host": "torchsde", "steps": 2000, "regularizers": CLOSED_SETTINGS}),
+    ),
+    history_every=25,
+    data={"source": "auto"},
+    regularizers={
+        "global_error": {"weight": 0.1},
+        "global_stiffness": {"weight": 0.03},
+        "local_unbiased": {"weight": 0.05, "weight_end": 0.1},
+        "local_biased": {"weight": 0.05, "weight_end": 0.1},
+    },
+)
+"""Weights: ladders on 10,000 training images held out (part='validation'), seeds 0 to 2 for the local ones."""
+SMOKE = QUICK.but(
+    steps=4,
+    batch=16,
+    seeds=(0,),
+    also_at=(0.01,),
+    runs=(
+        Entry(regularizers=(*OPEN, "global_stiffness")),
+        Entry(regularizers=CLOSED, but={"host": "torchsde"}),
+    ),
+    history_every=2,
+    data={"source": "embedded", "limit": 64},
+)
+
+
+def problem(budget: Budget, part: str) -> Problem:
+    """Return the images of a budget as a Problem: those of mnist_ode, with a neural SDE."""
+    images = mnist_ode.problem(budget, part)
+    d_in, n_classes = 784, 10
+    sizes = {name: int(value) for name, value in budget.model.items()}
+    return replace(images, model=partial(NeuralSDE, d_in=d_in, n_classes=n_classes, **sizes))
+
+
+EXPERIMENT = Experiment(
+    name="mnist_sde",
+    title="MNIST digits, neural SDE",
+    metric="accuracy",
+    higher_is_better=True,
+    budgets={"smoke": SMOKE, "quick": QUICK, "paper": PAPER},
+    problem=problem,
+)

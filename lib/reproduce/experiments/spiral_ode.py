@@ -1,0 +1,87 @@
+"""A cubic spiral learned by a neural ODE from 30 points of one trajectory: Pal et al. 2021, section 4.1.1."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from reproduce.data.spiral import load_spiral
+from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.models.fields import CubicMLP
+from reproduce.models.fits import Trajectory
+from reproduce.models.losses import mean_squared_error
+
+BOTH = "global_error+global_stiffness"
+EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased")
+FIRST_SEED = ("steer", "global_stiffness", "taynode", "kinetic_jacobian", BOTH, "no_dynamics")
+PAPER = Budget(
+    steps=4000,
+    batch=1,
+    lr=1e-2,
+    schedule="cosine",
+    rtol=1.4e-8,
+    atol=1.4e-8,
+    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED, seeds=(0,))),
+    history_every=100,
+    data={"n_times": 30, "t1": 1.5},
+    model={"hidden": 50},
+    regularizers={
+        "steer": {"fraction": 0.25},
+        "global_error": {"weight": 1e-4, "weight_end": 0.03},
+        "global_stiffness": {"weight": 1e-7, "weight_end": 1e-5},
+        "local_unbiased": {"weight": 1e-4, "weight_end": 0.03},
+        "local_biased": {"weight": 1e-4, "weight_end": 0.03},
+        "taynode": {"weight": 1e-8, "order": 3},
+        "kinetic_jacobian": {"weight": 1e-5},
+        BOTH: {
+            "global_error.weight": 1e-4,
+            "global_error.weight_end": 0.03,
+            "global_stiffness.weight": 1e-7,
+            "global_stiffness.weight_end": 1e-5,
+        },
+    },
+)
+QUICK = PAPER.but(steps=300, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
+"""Weights and learning rate from short ladders on times held out between the training times, seed 0."""
+SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
+
+
+def problem(budget: Budget, part: str) -> Problem:
+    """Return the spiral of a budget as a Problem; for testing, the same trajectory at times between the training's.
+
+    With part 'validation' the held-out times lie at other places between them, so that settings are not chosen
+    on the test times.
+    """
+    n_times, t1 = int(budget.data["n_times"]), float(budget.data["t1"])
+    fine = load_spiral(n_times=4 * (n_times - 1) + 1, t1=t1, dtype=torch.float32)
+    offsets = {"train": 0, "validation": 1, "test": 2}
+
+    def batch(of: str) -> tuple[Tensor, Tensor, Tensor]:
+        keep = torch.arange(len(fine.t)) % 4 == offsets[of]
+        keep[0] = True
+        return fine.y0[None], fine.t[keep], fine.y[keep][:, None]  # (1, 2), (times,), (times, 1, 2)
+
+    return Problem(
+        data=load_spiral(n_times=n_times, t1=t1).name,
+        note="",
+        files=((fine.key, hashlib.sha256(fine.y.numpy().tobytes()).hexdigest()),),
+        n_train=1,
+        train_batch=lambda indices: batch("train"),
+        test_batches=lambda of: [batch(of)],
+        model=lambda: Trajectory(CubicMLP(int(budget.model["hidden"]))),
+        inputs=lambda batch: batch[:2],
+        loss=lambda y, batch, step: mean_squared_error(y, batch[2]),
+        metric=lambda y, batch: mean_squared_error(y, batch[2]).item(),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="spiral_ode",
+    title="Cubic spiral, neural ODE",
+    metric="mse",
+    higher_is_better=False,
+    budgets={"smoke": SMOKE, "quick": QUICK, "paper": PAPER},
+    problem=problem,
+)

@@ -1,0 +1,113 @@
+"""A spiral SDE fitted to the mean and the variance of 10,000 trajectories: Pal et al. 2021, section 4.2.1."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from reproduce.data.spiral_sde import SpiralMoments, load_spiral_moments
+from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.models.fields import SDE, Autonomous, CubicMLP
+from reproduce.models.fits import MomentFit
+from reproduce.models.losses import moments_error
+
+EVERY_SEED = ("none", "local_unbiased", "local_biased")
+FIRST_SEED = ("global_error", "global_stiffness", "no_dynamics")
+PAPER = Budget(
+    steps=250,
+    batch=1,
+    lr=0.01,
+    method="sosri",
+    controller="sde_reference",
+    estimate="reference",
+    rtol=0.3,
+    atol=0.3,
+    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=("global_error", "no_dynamics"))),
+    history_every=10,
+    data={"n_times": 30, "t1": 1.0, "trajectories": 10_000},
+    model={"hidden": 50, "train_trajectories": 100, "test_trajectories": 4000},
+    regularizers={
+        "global_error": {"weight": 1.0},
+        "local_unbiased": {"weight": 1.0},
+        "local_biased": {"weight": 1.0},
+    },
+)
+QUICK = PAPER.but(
+    method="sosri2",
+    controller="sde",
+    estimate="embedded",
+    rtol=0.03,
+    atol=0.03,
+    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED, seeds=(0,))),
+    regularizers={
+        "global_error": {"weight": 3.0},
+        "global_stiffness": {"weight": 0.01},
+        "local_unbiased": {"weight": 3.0},
+        "local_biased": {"weight": 3.0},
+    },
+)
+"""The weights are those of trials on other data of the same equation (another seed of the simulation)."""
+SMOKE = QUICK.but(
+    steps=4,
+    seeds=(0,),
+    history_every=2,
+    data={"n_times": 30, "t1": 1.0, "trajectories": 100},
+    model={"hidden": 50, "train_trajectories": 10, "test_trajectories": 50},
+)
+SEEDS = {"train": 0, "validation": 1, "test": 2}
+"""Of the simulated trajectories: the moments for testing are those of other trajectories than the training's."""
+
+
+@lru_cache(maxsize=4)
+def _moments(n_times: int, t1: float, trajectories: int, seed: int) -> SpiralMoments:
+    return load_spiral_moments(n_times=n_times, t1=t1, trajectories=trajectories, seed=seed)
+
+
+def problem(budget: Budget, part: str) -> Problem:
+    """Return the moments of a budget as a Problem: one batch, the targets at all times."""
+    n_times, t1 = int(budget.data["n_times"]), float(budget.data["t1"])
+    sets = {of: _moments(n_times, t1, int(budget.data["trajectories"]), seed) for of, seed in SEEDS.items()}
+
+    def batch(of: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        data = sets[of]
+        return data.y0.float(), data.t, data.mean.float(), data.variance.float()
+
+    def loss(y: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Tensor:
+        of_mean, of_variance = moments_error(y, *batch[2:])
+        return of_mean.sum() + of_variance.sum()
+
+    def metric(y: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
+        of_mean, of_variance = moments_error(y, *batch[2:])
+        return (of_mean.mean() + of_variance.mean()).item()
+
+    def model() -> MomentFit:
+        dynamics = SDE(CubicMLP(int(budget.model["hidden"])), Autonomous(nn.Linear(2, 2)))
+        numbers = int(budget.model["train_trajectories"]), int(budget.model["test_trajectories"])
+        return MomentFit(dynamics, trajectories=numbers)
+
+    hashes = (hashlib.sha256(torch.stack([s.mean, s.variance]).numpy().tobytes()) for s in sets.values())
+    return Problem(
+        data=sets["train"].name,
+        note="",
+        files=tuple((data.key, found.hexdigest()) for data, found in zip(sets.values(), hashes, strict=True)),
+        n_train=1,
+        train_batch=lambda indices: batch("train"),
+        test_batches=lambda of: [batch(of)],
+        model=model,
+        inputs=lambda batch: batch[:2],
+        loss=loss,
+        metric=metric,
+    )
+
+
+EXPERIMENT = Experiment(
+    name="spiral_sde",
+    title="Spiral SDE, mean and variance",
+    metric="mse",
+    higher_is_better=False,
+    budgets={"smoke": SMOKE, "quick": QUICK, "paper": PAPER},
+    problem=problem,
+)

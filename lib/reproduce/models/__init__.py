@@ -1,0 +1,1 @@
+"""Fields, whole models around a solve, and their losses."""

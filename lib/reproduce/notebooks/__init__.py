@@ -1,0 +1,1 @@
+"""The lessons: executed headless, kept while nothing changed, checked against their contract."""

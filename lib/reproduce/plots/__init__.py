@@ -1,0 +1,1 @@
+"""Pictures: one base, one file for each family (no training)."""

@@ -1,0 +1,191 @@
+"""Figures from rows and traces (no training); saves with alt text and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reproduce import checkout
+from reproduce.report import tables
+from reproduce.runs import store
+from reproduce.runs.store import Row
+
+PALETTE = sns.color_palette("colorblind")
+MARKERS = "os^DvPX*<>"
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash of one series: two cues beside the colour, for readers who do not see it."""
+
+    color: Any
+    marker: str
+    dash: Any
+
+
+def look(name: str) -> Look:
+    """Return the look of a regularizer, the same in every figure; variants and sums differ by marker and dash."""
+    i = tables.rank(name)
+    shift = i + (sum(map(ord, name)) if set(name) & set(":+") else 0)
+    return Look(PALETTE[i % len(PALETTE)], MARKERS[shift % len(MARKERS)], DASHES[shift % len(DASHES)])
+
+
+def style() -> None:
+    """Set the look of all figures; called once at the top of a notebook."""
+    sns.set_theme(style="whitegrid", context="notebook")
+    plt.rcParams.update({"figure.figsize": (7.0, 4.2), "figure.dpi": 100, "svg.hashsalt": "regnde"})
+    plt.rcParams.update({"axes.titlesize": "medium", "axes.titleweight": "bold", "savefig.bbox": "tight"})
+
+
+def figures_folder(profile: str) -> Path:
+    """Return where figures go: figures/, but those of the smoke profile, which show nothing, under build/."""
+    store.results_folder(profile)  # refuses an unknown profile
+    return checkout.ROOT / ("build/smoke/figures" if profile == "smoke" else "figures")
+
+
+def save(
+    fig: Figure,
+    name: str,
+    *,
+    alt: str,
+    caption: str,
+    profile: str,
+    rows: Sequence[Row] = (),
+    pdf: bool = False,
+) -> Path:
+    """Write a figure as PNG and SVG, and beside them a JSON file with alt text, caption and what made it.
+
+    The pictures carry the same in their metadata. It names the rows and what trained them, but no time and no
+    present commit, so that the figure made again from stored rows is the same to the byte.
+
+    Args:
+        fig: the figure.
+        name: file name without ending.
+        alt: what the axes are and what the picture shows, for readers who do not see it.
+        caption: one or two sentences.
+        profile: profile of the run.
+        rows: the rows it was drawn from.
+        pdf: write a PDF, too.
+
+    Returns:
+        Path of the PNG.
+    """
+    folder = figures_folder(profile)
+    source = {
+        "profile": profile,
+        "data": sorted({row.data for row in rows}),
+        "rows": sorted(row.key for row in rows),
+        "trained_with": _trained_with(rows),
+    }
+    text = json.dumps(source, sort_keys=True)
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Description": alt, "Source": text, "Software": None},
+        "svg": {"Description": alt, "Source": text, "Date": None},
+        "pdf": {"Subject": alt, "Keywords": text, "CreationDate": None},
+    }
+    for ending in ("png", "svg", "pdf") if pdf else ("png", "svg"):
+        buffer = BytesIO()
+        fig.savefig(buffer, format=ending, metadata=metadata[ending], dpi=150)
+        _write(folder / f"{name}.{ending}", buffer.getvalue())
+    about = json.dumps({"alt": alt, "caption": caption, **source}, indent=1, sort_keys=True, ensure_ascii=False)
+    _write(folder / f"{name}.json", f"{about}\n".encode())
+    return folder / f"{name}.png"
+
+
+def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """The different commits, locks and devices that rows were trained with; what a row does not tell is left out."""
+    found = set()
+    for made in (row.provenance for row in rows):
+        told = {name: str(made[name]) for name in ("commit", "lock", "device") if name in made}
+        if "commit" in told and made.get("dirty"):
+            told["commit"] += "-dirty"
+        found.add(tuple(sorted(told.items())))
+    return [dict(told) for told in sorted(found) if told]
+
+
+def _write(path: Path, content: bytes) -> None:
+    store.write_atomically(path, content)
+    store.note_artefact(path)
+
+
+def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw NFE (left is cheaper) against the test metric, one mark for each seed, a large one for the mean."""
+    ax = ax or plt.gca()
+    runs = tables.frame(rows)
+    for name in tables.in_order(runs["regularizer"]):
+        group, seen = runs[runs["regularizer"] == name], look(name)
+        ax.scatter(group["nfe"], group["metric"], color=seen.color, marker=seen.marker, s=22, alpha=0.5)
+        ax.scatter(
+            group["nfe"].mean(),
+            group["metric"].mean(),
+            color=seen.color,
+            marker=seen.marker,
+            s=110,
+            edgecolor="black",
+            linewidth=0.8,
+            label=f"{tables.label(name)} ({len(group)})",
+        )
+    ax.set(xlabel="evaluations of f for one prediction (NFE)", ylabel=f"test {rows[0].metric}")
+    # Below the panel: inside it would hide marks.
+    ax.legend(
+        fontsize="small",
+        title="regularizer (seeds)",
+        title_fontsize="small",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=2,
+    )
+    return ax
+
+
+def history(rows: Sequence[Row], what: str, *, ax: Axes | None = None) -> Axes:
+    """Draw an entry of the training history ('nfe', 'loss', 'penalty') over steps: mean and range over seeds."""
+    ax = ax or plt.gca()
+    for name in tables.in_order(row.regularizer for row in rows):
+        group = [row for row in rows if row.regularizer == name]
+        steps = [entry["step"] for entry in group[0].history]
+        values = np.array([[entry[what] for entry in row.history] for row in group])
+        seen = look(name)
+        ax.plot(steps, values.mean(0), color=seen.color, linestyle=seen.dash, label=tables.label(name))
+        ax.fill_between(steps, values.min(0), values.max(0), color=seen.color, alpha=0.15, linewidth=0)
+    ax.set(xlabel="training step", ylabel={"nfe": "NFE of the training solve"}.get(what, what))
+    ax.legend(fontsize="small")
+    return ax
+
+
+def steps_along_time(trace: Any, *, ax: Axes | None = None, name: str = "none", label: str | None = None) -> Axes:
+    """Draw the size of each accepted step over time as a staircase, and rejected attempts as crosses."""
+    ax = ax or plt.gca()
+    seen = look(name)
+    t, dt = trace.t.numpy(), np.abs(trace.dt.numpy())
+    ax.step(np.append(t, t[-1] + trace.dt[-1].item()), np.append(dt, dt[-1]), where="post", color=seen.color,
+            linestyle=seen.dash, label=label or tables.label(name))  # fmt: skip
+    ax.scatter(trace.rejected_t, trace.rejected_dt.abs(), marker="x", s=28, color=seen.color)
+    ax.set(xlabel="time t", ylabel="size of the step", yscale="log")
+    return ax
+
+
+def reference_slope(x: Sequence[float], y: float, slope: float, *, ax: Axes | None = None, above: bool = False) -> Axes:
+    """Draw a grey line of a known slope in log-log axes, from (x[0], y) to x[1], with the slope written at its middle.
+
+    The text stands above the line (`above`, for a line above the data) or below it, where it is clear of it.
+    """
+    ax = ax or plt.gca()
+    ax.loglog(x, [y, y * (x[1] / x[0]) ** slope], color="0.35", linewidth=1.5)
+    ratio = (x[1] / x[0]) ** 0.5
+    left = above == (slope > 0)
+    ax.annotate(f"slope {slope:g}", (x[0] * ratio, y * ratio**slope), xytext=(-4 if left else 4, 4 if above else -4),
+                textcoords="offset points", ha="right" if left else "left", va="bottom" if above else "top",
+                fontsize="small", color="0.25")  # fmt: skip
+    return ax

@@ -1,0 +1,1 @@
+"""From rows to tables, ratios, verdicts and pages (no torch, no training)."""

@@ -1,0 +1,101 @@
+"""The README's generated block: the summary picture, the ledger's head, the times of whole runs (no torch)."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reproduce import checkout
+from reproduce.report import claims, report, tables
+from reproduce.report.evidence import Evidence, kept
+from reproduce.runs import store
+
+BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
+PICTURE = "12_gain_against_nfe"
+BLOCK = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
+LINE = re.compile(r"^\* (\w+): ([\d.]+) min on (\d+) cores, commit (\S+), (\d{4}-\d\d-\d\d)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Time:
+    """How long a whole run of a profile took, from nothing stored to the report."""
+
+    minutes: float
+    cores: int
+    commit: str
+    day: str
+
+
+def read_times(readme: str) -> dict[str, Time]:
+    """Return the times that a README's block holds, by profile."""
+    match = BLOCK.search(readme)
+    found = LINE.findall(match[1]) if match else []
+    return {profile: Time(float(minutes), int(cores), commit, day) for profile, minutes, cores, commit, day in found}
+
+
+def block(times: Mapping[str, Time]) -> str:
+    """Return the block's content: a function of the committed rows, claims and picture, and of the times given."""
+    parts = [part for part in map(kept, ("quick", "paper")) if part.found()]
+    return "\n\n".join(text for text in (_picture(), _ledger(parts), _times(times)) if text)
+
+
+def _picture() -> str:
+    about = checkout.ROOT / "figures" / f"{PICTURE}.json"
+    if not about.exists():
+        return ""
+    content = json.loads(about.read_text(encoding="utf-8"))
+    return f"{_wrapped('![' + content['alt'] + ']')}(figures/{PICTURE}.png)\n\n*{content['caption']}*"
+
+
+def _ledger(parts: Sequence[Evidence]) -> str:
+    links = (
+        "Every claim with its rule and verdict, and the papers' tables beside ours: notebook "
+        "[12 report](notebooks/12_report.ipynb), which a run leaves as one page, `build/<profile>/12_report.html`. "
+        "Where we depart from the papers: [DEVIATIONS.md](DEVIATIONS.md)."
+    )
+    if not parts:
+        return _wrapped(f"**Claims of the papers:** no rows are committed yet. {links}")
+    rules = claims.book()
+    goals = [report.goal_in_words(rules, part) for part in parts if part.profile == rules.goal["profile"]]
+    head = f"**{len(rules.claims)} claims of the papers**, judged on the committed rows by rules written down before:"
+    short = _wrapped(
+        f"**Local penalties against vanilla, published and measured** (rows: {parts[0].name}; ratios of means over "
+        "seeds, with intervals):"
+    )
+    blocks = [short, tables.markdown(report.in_short(rules, parts[0])), head]
+    return "\n\n".join([*blocks, tables.markdown(report.head(rules, parts)), *map(_wrapped, [*goals, links])])
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
+
+
+def _times(times: Mapping[str, Time]) -> str:
+    if not times:
+        return "**A whole run:** not measured yet."
+    lines = [
+        f"* {profile}: {time.minutes:.1f} min on {time.cores} cores, commit {time.commit}, {time.day}"
+        for profile, time in sorted(times.items(), key=lambda item: store.PROFILES.index(item[0]))
+    ]
+    return "**A whole run** (`make reproduce`, nothing stored before), measured by the run itself:\n\n" + "\n".join(
+        lines
+    )
+
+
+def update(times: Mapping[str, Time] | None = None) -> bool:
+    """Write the block into README.md, with these times beside those that it holds; return whether it changed.
+
+    Does nothing where there is no README with the two marks.
+    """
+    path = checkout.ROOT / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if not BLOCK.search(text):
+        return False
+    content = block({**read_times(text), **(times or {})})
+    made = BLOCK.sub(lambda match: f"{BEGIN}\n{content}\n{END}", text)
+    if made != text:
+        store.write_atomically(path, made.encode())
+    return made != text

@@ -1,0 +1,210 @@
+"""Tables from rows: mean +- std over seeds, ratio to vanilla, share of the gain kept (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from reproduce import checkout
+from reproduce.runs.store import Row
+
+VANILLA, CONTROL = "none", "no_dynamics"
+LABELS = {
+    VANILLA: "vanilla",
+    "steer": "STEER",
+    "global_error": "global error",
+    "global_stiffness": "global stiffness",
+    "local_unbiased": "local, unbiased",
+    "local_biased": "local, biased",
+    "local_stiffness": "local stiffness",
+    "taynode": "TayNODE",
+    "kinetic_jacobian": "kinetic + Jacobian",
+    CONTROL: "control: no dynamics",
+}
+"""Names for readers, in the order of the tables."""
+
+
+def label(regularizer: str) -> str:
+    """Return the name for readers of a regularizer, of a sum ("a+b"), or of a variant ("a:variant")."""
+    base, _, variant = regularizer.partition(":")
+    name = " and ".join(LABELS.get(part, part) for part in base.split("+"))
+    return f"{name} ({variant.replace('_', ' ')})" if variant else name
+
+
+def rank(regularizer: str) -> int:
+    """Return the place of a regularizer in tables and legends: that of its first part; unknown ones come last."""
+    known, first = list(LABELS), regularizer.partition(":")[0].split("+")[0]
+    return known.index(first) if first in known else len(known)
+
+
+def in_order(regularizers: Iterable[str]) -> list[str]:
+    """Return the different names in the order of the tables; names without a label come last, by alphabet."""
+    return sorted(set(regularizers), key=lambda name: (rank(name), name))
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line for each row with everything that tables and plots need."""
+    return pd.DataFrame(
+        {
+            "experiment": row.experiment,
+            "data": row.data,
+            "profile": row.profile,
+            "host": row.host,
+            "tolerance": row.tolerance,
+            "regularizer": row.regularizer,
+            "seed": row.seed,
+            "metric": row.metrics[row.metric],
+            "train_metric": row.metrics[f"train_{row.metric}"],
+            "nfe": row.nfe,
+            "accepted": row.accepted,
+            "rejected": row.rejected,
+            "train_nfe": row.train_nfe,
+            "predict_ms": 1e3 * row.seconds["predict"],
+            "train_s": row.seconds["train"],
+        }
+        for row in rows
+    )
+
+
+def gain_kept(value: float, *, vanilla: float, control: float) -> float:
+    """Return the share of vanilla's gain over the control that a model keeps: (m - control) / (vanilla - control).
+
+    NaN when vanilla gains nothing over the control, for then there is nothing to keep.
+    """
+    gain = vanilla - control
+    return (value - control) / gain if gain else math.nan
+
+
+def compare(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line for each solver of the training, tolerance and regularizer: means over seeds, ratios, gain kept.
+
+    Ratios and the gain kept compare with the vanilla (and the control) that was trained with the same solver, tolerance
+    and seeds: a line with one seed is compared with this seed alone. Of the solvers 'own' stands first.
+
+    Args:
+        rows: of one experiment, one profile and one data set.
+
+    Raises:
+        ValueError: there are no rows, or they are of several experiments, profiles, data sets, parts or device classes,
+            which no table may mix.
+    """
+    if not rows:
+        raise ValueError("there are no rows to compare; run `make reproduce` first")
+    for what in ("experiment", "profile", "data", "part", "device"):
+        values = sorted({row.made_of.get(what, "cpu") if what == "device" else getattr(row, what) for row in rows})
+        if len(values) > 1:
+            raise ValueError(f"rows of several {what}s cannot stand in one table: {values}")
+    runs = frame(rows)
+    lines = [
+        _line(group, name)
+        for _, group in runs.groupby(["host", "tolerance"], sort=True)  # 'own' sorts before the names of the hosts
+        for name in in_order(group["regularizer"])
+    ]
+    return pd.DataFrame(lines)
+
+
+def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
+    """Return the line of one regularizer among the runs at one tolerance."""
+
+    group = runs[runs["regularizer"] == name]
+
+    def mean(regularizer: str, column: str) -> float:
+        of = runs[runs["regularizer"] == regularizer]
+        same = of[of["seed"].isin(group["seed"])]
+        return float((same if len(same) else of)[column].mean())  # NaN where there are none
+
+    line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in ("host", "tolerance")}
+    line["regularizer"] = name
+    line["seeds"] = len(group)
+    for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
+        line[column], line[f"{column}_std"] = mean(name, column), float(group[column].std(ddof=1))
+    solves = name != CONTROL
+    line["nfe_ratio"] = mean(name, "nfe") / mean(VANILLA, "nfe") if solves else math.nan
+    line["predict_speedup"] = mean(VANILLA, "predict_ms") / mean(name, "predict_ms") if solves else math.nan
+    line["gain_kept"] = gain_kept(
+        mean(name, "metric"), vanilla=mean(VANILLA, "metric"), control=mean(CONTROL, "metric")
+    )
+    return line
+
+
+def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
+    """Return the table of `compare` as text for readers; accuracies in %, an empty cell where nothing is known."""
+    percent = metric == "accuracy"
+    scale, digits, unit = (100.0, 2, " [%]") if percent else (1.0, 3, "")
+
+    def spread(line: pd.Series, column: str, scale: float, form: str) -> str:
+        mean, std = scale * line[column], scale * line[f"{column}_std"]
+        return f"{mean:{form}}" + ("" if math.isnan(std) else f" ± {std:{form}}")
+
+    def number(value: float, form: str, unit: str = "") -> str:
+        return "" if math.isnan(value) else f"{value:z{form}}{unit}"
+
+    form = f".{digits}f" if percent else f".{digits}g"
+    several = comparison["host"].nunique() > 1
+    return pd.DataFrame(
+        {
+            **({"trained through": line["host"]} if several else {}),
+            "tolerance": f"{line['tolerance']:g}",
+            "regularizer": label(line["regularizer"]),
+            "seeds": line["seeds"],
+            f"test {metric}{unit}": spread(line, "metric", scale, form),
+            "gain kept": number(line["gain_kept"], ".2f"),
+            "NFE": spread(line, "nfe", 1.0, ".1f"),
+            "NFE ratio": number(line["nfe_ratio"], ".2f", "x"),
+            "accepted / rejected": f"{line['accepted']:.1f} / {line['rejected']:.1f}",
+            "predict [ms]": spread(line, "predict_ms", 1.0, ".1f"),
+            "faster": number(line["predict_speedup"], ".2f", "x"),
+            "train [s]": f"{line['train_s']:.0f}",
+        }
+        for _, line in comparison.iterrows()
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as GitHub markdown."""
+    cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def published() -> dict[str, Any]:
+    """Return the published numbers and settings of both papers, by experiment (data/reference/paper_results.yaml)."""
+    text = (checkout.ROOT / "data" / "reference" / "paper_results.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+SMOKE = "A smoke run trains for a few steps: it shows that everything works, and nothing else."
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Return one sentence on what the rows are: experiment, data set, profile; never silent about a small set."""
+    row = rows[0]
+    what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples."
+    return " ".join(part for part in (what, SMOKE if row.profile == "smoke" else "", row.note) if part)
+
+
+def summary(profile: str, rows: Sequence[Row], *, missing: Sequence[str] = (), stale: Sequence[str] = ()) -> str:
+    """Return the tables of all experiments as one markdown text, and what they lack.
+
+    Args:
+        profile: of the rows.
+        rows: current ones only.
+        missing: names of the runs that the profile needs and that have no current row.
+        stale: those of them with a row made of other settings, data or source.
+    """
+    parts = [f"# Results of this machine, profile {profile}"]
+    for experiment in dict.fromkeys(row.experiment for row in rows):
+        group = [row for row in rows if row.experiment == experiment]
+        table = markdown(readable(compare(group), metric=group[0].metric))
+        parts += [f"## {experiment}", caption(group), table]
+    if not rows and not missing:
+        parts.append("No rows yet: no notebook of this profile has trained anything.")
+    if missing:
+        parts.append(f"**Not run yet** ({len(missing)}): {', '.join(missing)}.")
+    if stale:
+        parts.append(f"**Stale** ({len(stale)}), left out above; `make why RUN=...` tells why: {', '.join(stale)}.")
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Training runs as data: made, stored, resumed, found again."""

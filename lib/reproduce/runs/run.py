@@ -1,0 +1,192 @@
+"""A training run as plain data: its key, its stored row, why that is stale, and the runs that a profile needs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from regnde import Regularizer, make_regularizer
+from reproduce import checkout, experiments
+from reproduce.experiments import Budget
+from reproduce.runs import store, train
+from reproduce.runs.store import Row
+from reproduce.runs.train import Trained
+
+
+@dataclass(frozen=True)
+class Run:
+    """The arguments of one training run as plain data, so that any process can make it."""
+
+    experiment: str
+    regularizer: str
+    """Name in the menu (and a variant after a colon), or train.CONTROL."""
+    seed: int
+    profile: str
+    part: str = "test"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the regularizer that replace those of the profile."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Entries of the budget that replace those of the profile, for example rtol and atol."""
+
+    @property
+    def name(self) -> str:
+        """The run in words: experiment/regularizer/seed@tolerance, and the solver of the training if not our own."""
+        budget = self.budget()
+        host = "" if budget.host == "own" else f"/{budget.host}"
+        return f"{self.experiment}/{self.regularizer}/{self.seed}@{budget.rtol:g}{host}"
+
+    def budget(self) -> Budget:
+        """Return the budget of the profile with this run's overrides."""
+        return experiments.get(self.experiment).budget(self.profile, **self.overrides)
+
+    def make_regularizer(self) -> Regularizer | None:
+        """Return the regularizer with the profile's settings for it; None for the control."""
+        if self.regularizer == train.CONTROL:
+            return None
+        of_profile = self.budget().regularizers.get(self.regularizer, {})
+        return make_regularizer(self.regularizer, **{**of_profile, **self.settings})
+
+    def ingredients(self) -> dict[str, Any]:
+        """Return what the run depends on beside its settings: see `train.ingredients`."""
+        problem = experiments.get(self.experiment).problem(self.budget(), self.part)
+        return train.ingredients(self.experiment, problem)
+
+    def key(self) -> str:
+        """Return the key of the row that this run makes."""
+        experiment, regularizer = experiments.get(self.experiment), self.make_regularizer()
+        made_of = self.ingredients()
+        return train.key(experiment, regularizer, self.seed, self.profile, self.part, self.budget(), made_of)
+
+    def stored(self) -> Row | None:
+        """Return the stored row of this run, or None: a row with another key is stale and not returned."""
+        return store.find(self.profile, self.experiment, self.key())
+
+    def make(self) -> Row:
+        """Return the stored row; if there is none, train, store weights and row, and remove the checkpoint.
+
+        A run that another process is making is waited for; one that was stopped goes on from its checkpoint.
+        """
+        key = self.key()
+        lock = checkout.ROOT / "build" / "locks" / f"{key}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if (row := store.find(self.profile, self.experiment, key)) is not None:
+                return row
+            path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
+            trained = train.train(
+                experiments.get(self.experiment),
+                self.make_regularizer(),
+                self.seed,
+                self.profile,
+                part=self.part,
+                checkpoint_path=path,
+                **self.overrides,
+            )
+            weights = io.BytesIO()
+            torch.save(trained.model.state_dict(), weights)
+            store.write(trained.row, weights.getvalue())
+            path.unlink(missing_ok=True)
+            return trained.row
+
+    def trained(self) -> Trained:
+        """Return the finished run with its model; trains it when it is not stored."""
+        row = self.make()
+        weights = torch.load(weights_path(row), weights_only=True)
+        return train.restore(experiments.get(self.experiment), row, weights)
+
+    def slot(self) -> tuple[Any, ...]:
+        """Return what the run is in the eyes of a reader: rows of one slot and different keys replace each other."""
+        budget = self.budget()
+        return self.experiment, self.regularizer, self.seed, self.profile, self.part, budget.rtol, budget.host
+
+
+def weights_path(row: Row) -> Path:
+    """Return where the weights of a row's model are stored."""
+    return store.path_of(row).with_suffix(".pt")
+
+
+def slot_of(row: Row) -> tuple[Any, ...]:
+    """Return the slot of a stored row (see `Run.slot`)."""
+    return row.experiment, row.regularizer, row.seed, row.profile, row.part, row.tolerance, row.host
+
+
+def needed(profile: str, experiment: str | None = None) -> list[Run]:
+    """Return the runs that a profile's budgets list, of one experiment or of all."""
+    found = []
+    for name in experiments.names() if experiment is None else [experiment]:
+        budget = experiments.get(name).budget(profile)
+        for entry in budget.runs:
+            for regularizer in entry.regularizers:
+                seeds = budget.seeds if entry.seeds is None else entry.seeds
+                found += [Run(name, regularizer, seed, profile, overrides=entry.overrides()) for seed in seeds]
+    return found
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is stored of the runs that a profile needs."""
+
+    rows: list[Row]
+    """Rows of runs whose key is the present one."""
+    missing: list[Run]
+    """Runs without such a row."""
+    stale: list[tuple[Run, Row]]
+    """Those of the missing that have a row made of something else."""
+
+
+def status(runs: Iterable[Run]) -> Status:
+    """Return which runs are stored, missing, or stale."""
+    runs = list(runs)
+    of_slot = {slot_of(row): row for profile in {run.profile for run in runs} for row in store.rows(profile)}
+    rows = {run.name: run.stored() for run in runs}
+    missing = [run for run in runs if rows[run.name] is None]
+    stale = [(run, of_slot[run.slot()]) for run in missing if run.slot() in of_slot]
+    return Status([row for row in rows.values() if row is not None], missing, stale)
+
+
+def why(run: Run, row: Row) -> list[str]:
+    """Return, part by part, what changed since a stored row of the same slot was made; empty: it is current."""
+    regularizer = run.make_regularizer()
+    now = {
+        "settings": {} if regularizer is None else regularizer.settings,
+        "budget": run.budget().of_one_run(),
+        **run.ingredients(),
+    }
+    then = {"settings": row.settings, "budget": row.budget, **row.made_of}
+    lines = []
+    for part in sorted({*now, *then}):
+        old, new = _flat(then.get(part)), _flat(now.get(part))
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                lines.append(f"{part}{name}: {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}")
+    return lines
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one level; lists of (name, value) pairs count as dictionaries."""
+    if isinstance(value, list) and all(isinstance(item, list) and len(item) == 2 for item in value):
+        value = dict(value)
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {name: leaf for key in value for name, leaf in _flat(value[key], f"{prefix}.{key}").items()}
+
+
+def find_run(text: str, profile: str) -> Run:
+    """Return the needed run that `text` names: experiment/regularizer/seed, with @tolerance where it is ambiguous.
+
+    Raises:
+        ValueError: no such run, or several; the message lists what there is.
+    """
+    runs = {run.name: run for run in needed(profile)}
+    found = [run for name, run in runs.items() if text in (name, name.split("@")[0])]
+    if len(found) != 1:
+        which = "several runs" if found else "no run"
+        names = [run.name for run in found] or list(runs)
+        raise ValueError(f"{text!r} names {which} of profile {profile}; choose one of: {', '.join(names)}")
+    return found[0]

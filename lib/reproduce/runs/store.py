@@ -1,0 +1,151 @@
+"""Rows on disk, keyed by what produced them (no torch in the read path)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from reproduce import checkout
+
+PROFILES = ("smoke", "quick", "paper")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training run and what came of it; written as one JSON file."""
+
+    key: str
+    experiment: str
+    regularizer: str
+    """Name in the menu, or 'no_dynamics' for the control."""
+    settings: dict[str, Any]
+    """Settings of the regularizer."""
+    seed: int
+    profile: str
+    part: str
+    """The data that the metrics were measured on: 'test', or 'validation' for choosing settings."""
+    budget: dict[str, Any]
+    data: str
+    """Name of the data set, in words."""
+    note: str
+    """What this data set can and cannot show, in words; empty when there is nothing to say."""
+    n_test: int
+    """Number of test examples behind the metrics."""
+    metric: str
+    """Name of the metric that decides, for example 'accuracy'."""
+    higher_is_better: bool
+    metrics: dict[str, float]
+    """Means over the test batches: loss, the metric, and the same on training data with the prefix 'train_'."""
+    nfe: float
+    """Evaluations of f for one test batch, mean over the batches."""
+    accepted: float
+    rejected: float
+    train_nfe: float
+    """Evaluations of f in one solve of a training step, mean over the last tenth of the training."""
+    seconds: dict[str, float]
+    """Wall seconds: 'train' for all of it, 'predict' for one full test batch (the fastest)."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    made_of: dict[str, Any] = field(default_factory=dict)
+    """What the key covers beside the settings: data files, source of the modules, lock, device, dtype."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tolerance(self) -> float:
+        """The relative tolerance that the run was trained and tested with."""
+        return float(self.budget["rtol"])
+
+    @property
+    def host(self) -> str:
+        """What solved while training: 'own' (open box) or another library (closed box)."""
+        return str(self.budget.get("host", "own"))
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Return the key of everything that a row depends on: 16 hex digits of the sha256 of its sorted JSON."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def results_folder(profile: str) -> Path:
+    """Return the folder of this machine's rows; ValueError for an unknown profile."""
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; choose one of {PROFILES}")
+    return checkout.ROOT / "data" / "results" / profile
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part: temporary file, fsync, rename."""
+    name = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            advice = (
+                "free some space or make the folder writable; nothing else was touched, and the command can be repeated"
+            )
+            raise OSError(error.errno, f"{path} could not be written: {error.strerror} ({advice})") from error
+        raise
+
+
+def note_artefact(path: Path) -> None:
+    """Tell the notebook runner of a file that this notebook made or read (see `notebooks`); else do nothing."""
+    if name := os.environ.get("REGNDE_ARTEFACTS"):
+        with open(name, "a", encoding="utf-8") as file:
+            file.write(f"{os.path.relpath(path, checkout.ROOT)}\n")
+
+
+def path_of(row: Row) -> Path:
+    """Return where a row is stored: results/<profile>/<experiment>/<regularizer>-seed<seed>-<key>.json."""
+    name = f"{row.regularizer}-seed{row.seed}-{row.key}.json"
+    return results_folder(row.profile) / row.experiment / name
+
+
+def write(row: Row, weights: bytes | None = None) -> Path:
+    """Store a row atomically as one JSON file, the model's weights before it beside it; return the row's path."""
+    path = path_of(row)
+    if weights is not None:
+        write_atomically(path.with_suffix(".pt"), weights)
+    write_atomically(path, (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
+    note_artefact(path)
+    return path
+
+
+def read(path: Path) -> Row:
+    """Read one row; ValueError naming the file if it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        expected = {f.name for f in fields(Row)}
+        if set(content) != expected:
+            raise ValueError(f"its fields differ from a row's by {sorted(set(content) ^ expected)}")
+        return Row(**content)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable row ({error}); delete it to have the run made again") from error
+
+
+def find(profile: str, experiment: str, key: str) -> Row | None:
+    """Return the stored row with this key, or None."""
+    for path in (results_folder(profile) / experiment).glob(f"*-{key}.json"):
+        note_artefact(path)
+        return read(path)
+    return None
+
+
+def rows(profile: str, experiment: str | None = None, *, part: str = "test") -> list[Row]:
+    """Return this machine's rows of a profile, of one experiment or all, in the order of their names."""
+    paths: Iterable[Path] = sorted(results_folder(profile).glob(f"{experiment or '*'}/*.json"))
+    return [row for row in map(read, paths) if row.part == part]

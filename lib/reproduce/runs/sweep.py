@@ -1,0 +1,241 @@
+"""Many runs over one executor: this machine's cores, or a Dask cluster; only those without a stored row are trained."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from reproduce import checkout
+from reproduce.runs import store
+from reproduce.runs.run import Run, status, weights_path
+from reproduce.runs.store import Row
+
+SHORT = 200
+"""Training steps in all below which a sweep stays in this process: starting workers would cost more."""
+RETRIES = 3
+"""How often runs are given to new workers after workers were lost."""
+
+
+def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
+    """Return the row of each run, in order; runs without a stored row are trained, the others are not.
+
+    Args:
+        runs: what is needed; equal runs are made once.
+        jobs: worker processes on this machine; None takes $REGNDE_JOBS, else the number of cores. Each has one thread.
+
+    With $DASK_SCHEDULER set (tcp://host:port) the runs go to that Dask cluster instead. Lost workers are replaced and
+    their runs made again, from their checkpoints where the results folder is shared.
+
+    Raises:
+        RuntimeError: workers were lost again and again.
+        ValueError: a stored row or checkpoint is damaged (it is named), or the cluster does not fit this library.
+    """
+    runs = list(runs)
+    keys = [run.key() for run in runs]
+    rows: dict[str, Row] = {}
+    missing: dict[str, Run] = {}
+    for key, run in zip(keys, runs, strict=True):
+        row = store.find(run.profile, run.experiment, key)
+        if row is None:
+            missing[key] = run
+        else:
+            rows[key] = row
+    for key, row in _make(missing, jobs or int(os.environ.get("REGNDE_JOBS", os.cpu_count() or 1))):
+        rows[key] = row
+    return [rows[key] for key in keys]
+
+
+def _make(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
+    """Make runs where it is best, and tell of the progress."""
+    scheduler = os.environ.get("DASK_SCHEDULER")
+    here = min(jobs, len(runs)) <= 1 or sum(run.budget().steps for run in runs.values()) < SHORT
+    progress = _Progress(runs, 1 if here else jobs)
+    made = _on_dask(runs, scheduler) if scheduler and runs else _here(runs) if here else _in_processes(runs, jobs)
+    for key, row in made:
+        progress.done(runs[key], row)
+        yield key, row
+
+
+def _here(runs: dict[str, Run]) -> Iterator[tuple[str, Row]]:
+    for key, run in runs.items():
+        yield key, run.make()
+
+
+def _in_processes(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
+    left = dict(runs)
+    for _ in range(RETRIES + 1):
+        pool = ProcessPoolExecutor(
+            min(jobs, len(left)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
+        )
+        try:
+            for key, row in _submitted(pool, left, jobs):
+                del left[key]
+                yield key, row
+            return
+        except BrokenProcessPool:
+            print(f"a worker process was lost; its run is made again ({len(left)} left)", file=sys.stderr, flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    raise RuntimeError(
+        f"worker processes were lost {RETRIES + 1} times (out of memory?); the rows made so far are stored: use fewer "
+        "JOBS and repeat the command"
+    )
+
+
+def _submitted(pool: Executor, runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
+    futures = {pool.submit(_make_in_slot, run, jobs): key for key, run in runs.items()}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+def _start_worker(parent: int) -> None:
+    """Use one thread, and end when the sweep's process ends, however it ends."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make_in_slot(run: Run, jobs: int) -> Row:
+    with slot(jobs):
+        return run.make()
+
+
+@contextmanager
+def slot(jobs: int) -> Iterator[None]:
+    """Hold one of `jobs` machine-wide slots, so that notebooks together use no more."""
+    folder = checkout.ROOT / "build" / "slots"
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = [FileLock(folder / f"{i}.lock") for i in range(jobs)]
+    while True:
+        for lock in locks:
+            try:
+                lock.acquire(timeout=0.1)
+            except Timeout:
+                continue
+            try:
+                yield
+            finally:
+                lock.release()
+            return
+
+
+def _on_dask(runs: dict[str, Run], address: str) -> Iterator[tuple[str, Row]]:
+    """Make runs on an existing Dask cluster; workers need this library and one thread each."""
+    try:
+        from distributed import Client
+        from distributed import as_completed as as_completed_on_dask
+    except ImportError as error:
+        raise ValueError("DASK_SCHEDULER is set, but Dask is not installed: pip install -e '.[cluster]'") from error
+    with Client(address, timeout="30s") as client:
+        threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+        if not threads <= {1}:
+            raise ValueError(f"workers with {sorted(threads)} threads: start each with `dask worker --nthreads 1`")
+        print(f"{len(runs)} runs on {address}, dashboard {client.dashboard_link}", flush=True)
+        futures = {
+            client.submit(_make_remotely, run, key, key=f"regnde-{key}", retries=RETRIES): key
+            for key, run in runs.items()
+        }
+        for future in as_completed_on_dask(futures):
+            row, weights = future.result()
+            if store.find(row.profile, row.experiment, row.key) is None:  # the worker's folder is not ours
+                store.write(row, weights)
+            yield futures[future], row
+
+
+def _make_remotely(run: Run, key: str) -> tuple[Row, bytes]:
+    torch.set_num_threads(1)
+    if (found := run.key()) != key:
+        raise ValueError(
+            f"{run.name}: this worker would make row {found} instead of {key}: its library, lock or data differ from "
+            "those of the machine that asks; install the same commit and data there"
+        )
+    row = run.make()
+    return row, Path(weights_path(row)).read_bytes()
+
+
+class _Progress:
+    """A bar where somebody watches, a plain line for each run otherwise."""
+
+    def __init__(self, runs: dict[str, Run], jobs: int) -> None:
+        self.left, self.jobs, self.total = dict(runs), jobs, len(runs)
+        self.bar = tqdm(total=self.total, desc="training runs", disable=not self.total or not _somebody_watches())
+
+    def done(self, run: Run, row: Row) -> None:
+        self.left = {key: other for key, other in self.left.items() if other != run}
+        self.bar.update()
+        if self.bar.disable:
+            seconds = estimate(self.left.values(), self.jobs)
+            rest = f", {in_words(seconds)} left" if seconds else ""
+            made = self.total - len(self.left)
+            print(f"{made}/{self.total} {run.name}: NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s{rest}", flush=True)
+        if not self.left:
+            self.bar.close()
+
+
+def _somebody_watches() -> bool:
+    """Whether this is a terminal or an open notebook, and not a notebook that the runner executes headless."""
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and "REGNDE_ARTEFACTS" not in os.environ)
+
+
+def estimate(runs: Iterable[Run], jobs: int) -> float | None:
+    """Return the seconds that runs will take on `jobs` processes, from stored rows; None where nothing is stored.
+
+    A run is taken to last as long as the median stored row of its experiment, regularizer and tolerance (else of its
+    experiment), scaled by the number of training steps and the batch size.
+    """
+    total = 0.0
+    for run in runs:
+        of_experiment = [row for profile in store.PROFILES for row in store.rows(profile, run.experiment)]
+        alike = [
+            row for row in of_experiment if row.regularizer == run.regularizer and row.tolerance == run.budget().rtol
+        ]
+        if not of_experiment:
+            return None
+        size = run.budget().steps * run.budget().batch
+        total += statistics.median(
+            size * row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or of_experiment
+        )
+    return total / jobs
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration for readers."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def plan(runs: Sequence[Run], jobs: int) -> list[str]:
+    """Return in words what a sweep of these runs would do, run by run, and about how long it would take."""
+    found = status(runs)
+    stale = {run.name for run, _ in found.stale}
+    lines = [
+        f"  train  {run.name}" + ("  (its stored row is stale)" if run.name in stale else "") for run in found.missing
+    ]
+    seconds = estimate(found.missing, jobs)
+    about = (
+        "nothing to do" if not found.missing else f"about {in_words(seconds)}" if seconds else "no idea how long yet"
+    )
+    return [*lines, f"{len(found.rows)} of {len(runs)} runs are stored, {len(found.missing)} to train: {about}"]

@@ -1,0 +1,271 @@
+"""The one training loop: run(experiment, regularizer, seed, profile) -> Row."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from regnde import Regularizer
+from reproduce.experiments import Budget, Experiment, Problem
+from reproduce.models.solve import Solve, hold_still
+from reproduce.runs import checkpoint, provenance, source, store
+from reproduce.runs.evaluation import evaluate, generator, nfe_elsewhere, solver
+from reproduce.runs.store import Row
+
+IMPORTED = time.time()
+"""When this process imported the library, as the clock of files."""
+CONTROL = "no_dynamics"
+"""Name of the control: the same model with its dynamics set to zero, trained alike."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run with its model still in memory, for notebooks that look inside."""
+
+    row: Row
+    model: nn.Module
+    problem: Problem
+    solve: Solve
+    """The solve without regularizer that predictions use."""
+
+
+def check_source(experiment: str) -> None:
+    """Raise RuntimeError if a module was edited after this process imported it: the row would belie its key."""
+    files = [source.LIB / f"{name.replace('.', '/')}.py" for name in source.source_hashes(experiment)]
+    edited = [file.name for file in files if file.exists() and file.stat().st_mtime > IMPORTED]
+    if edited:
+        raise RuntimeError(f"{', '.join(edited)} changed on disk after this process started: restart it (the kernel)")
+
+
+def ingredients(experiment: str, problem: Problem) -> dict[str, Any]:
+    """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
+    return {
+        "files": [list(file) for file in problem.files],
+        "source": source.source_hashes(experiment),
+        "lock": provenance.lock_hash(),
+        "device": "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+
+
+def key(
+    experiment: Experiment,
+    regularizer: Regularizer | None,
+    seed: int,
+    profile: str,
+    part: str,
+    budget: Budget,
+    made_of: dict[str, Any],
+) -> str:
+    """Return the key of the row that `run` makes with these arguments (regularizer None: the control)."""
+    return store.key_of(
+        {
+            "experiment": experiment.name,
+            "regularizer": CONTROL if regularizer is None else regularizer.name,
+            "settings": {} if regularizer is None else regularizer.settings,
+            "seed": seed,
+            "profile": profile,
+            "part": part,
+            "budget": budget.of_one_run(),
+            "made_of": made_of,
+        }
+    )
+
+
+def run(
+    experiment: Experiment,
+    regularizer: Regularizer | None,
+    seed: int,
+    profile: str,
+    *,
+    part: str = "test",
+    progress: bool = False,
+    **overrides: Any,
+) -> Row:
+    """Train one model and measure it: a function of its arguments alone.
+
+    Args:
+        experiment: data, model, loss and budgets.
+        regularizer: what makes the dynamics cheap; None trains the control, whose dynamics are zero.
+        seed: of the initialization, the batches, and the regularizer's draws, each with its own generator.
+        profile: 'smoke', 'quick' or 'paper': which budget.
+        part: measure on 'test', or on 'validation' data held out of the training data.
+        progress: show a progress bar.
+        overrides: entries of the budget to replace, for example rtol=1e-7, atol=1e-7.
+
+    Raises:
+        ValueError: for a profile, a part or an override that does not exist, before any training.
+    """
+    return train(experiment, regularizer, seed, profile, part=part, progress=progress, **overrides).row
+
+
+def train(
+    experiment: Experiment,
+    regularizer: Regularizer | None,
+    seed: int,
+    profile: str,
+    *,
+    part: str = "test",
+    progress: bool = False,
+    checkpoint_path: Path | None = None,
+    **overrides: Any,
+) -> Trained:
+    """Do what `run` does, and return the trained model beside the row.
+
+    With `checkpoint_path`, the state of the run is stored there every `budget.checkpoint_every` steps; a run that finds
+    its own checkpoint goes on from it and ends in exactly the numbers of an uninterrupted run.
+    """
+    if part not in ("test", "validation"):
+        raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
+    budget = experiment.budget(profile, **overrides)
+    problem = experiment.problem(budget, part)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, "initialization").initial_seed())
+        model = problem.model()
+    check_source(experiment.name)
+    made_of = ingredients(experiment.name, problem)
+    row_key = key(experiment, regularizer, seed, profile, part, budget, made_of)
+    keep = None if checkpoint_path is None else (checkpoint_path, row_key)
+    history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep, metric=experiment.metric)
+    solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
+    measured = evaluate(model, problem, part, solve, seed=seed, step=budget.steps)
+    on_train = evaluate(model, problem, "train", solve, seed=seed, step=budget.steps)
+    elsewhere = {} if regularizer is None else nfe_elsewhere(model, problem, part, budget, seed=seed)
+    tail = history[-max(1, len(history) // 10) :]
+    row = Row(
+        key=row_key,
+        experiment=experiment.name,
+        regularizer=CONTROL if regularizer is None else regularizer.name,
+        settings={} if regularizer is None else dict(regularizer.settings),
+        seed=seed,
+        profile=profile,
+        part=part,
+        budget=budget.of_one_run(),
+        data=problem.data,
+        note=problem.note,
+        n_test=measured.n,
+        metric=experiment.metric,
+        higher_is_better=experiment.higher_is_better,
+        metrics={
+            "loss": measured.loss,
+            experiment.metric: measured.metric,
+            "train_loss": on_train.loss,
+            f"train_{experiment.metric}": on_train.metric,
+            **elsewhere,
+        },
+        nfe=measured.nfe,
+        accepted=measured.accepted,
+        rejected=measured.rejected,
+        train_nfe=statistics.fmean(entry["nfe"] for entry in tail),
+        seconds={"train": train_seconds, "predict": measured.seconds},
+        history=history,
+        made_of=made_of,
+        provenance=provenance.record(
+            profile,
+            data=[problem.data],
+            seeds=[seed],
+            device=made_of["device"],
+            threads=torch.get_num_threads(),
+            seconds=train_seconds,
+        ),
+    )
+    return Trained(row=row, model=model, problem=problem, solve=solve)
+
+
+def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor]) -> Trained:
+    """Return a finished run from its stored row and weights (see `sweep.Run.trained`)."""
+    budget = experiment.budget(row.profile, **row.budget)
+    problem = experiment.problem(budget, row.part)
+    model = problem.model()
+    model.load_state_dict(weights)
+    noise = generator(row.seed, "paths of the evaluation")
+    return Trained(row, model, problem, hold_still if row.regularizer == CONTROL else solver(budget, noise=noise))
+
+
+def learning_rate(budget: Budget, step: int) -> float:
+    """Return the learning rate of a training step (counted from 0)."""
+    if budget.schedule == "cosine":
+        return budget.lr * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+    if budget.schedule == "inverse":
+        return budget.lr / (1 + budget.lr_decay * step)
+    return budget.lr
+
+
+def _fit(
+    model: nn.Module,
+    problem: Problem,
+    budget: Budget,
+    regularizer: Regularizer | None,
+    seed: int,
+    progress: bool,
+    keep: tuple[Path, str] | None,
+    *,
+    metric: str,
+) -> tuple[list[dict[str, float]], float]:
+    """Train the model in place; return its history, one entry every `budget.history_every` steps, and seconds.
+
+    Seconds are processor time of this thread (see evaluation.TIMINGS). An entry holds the loss, the metric (under its
+    name), NFE, penalty and weight of one training step on its batch.
+    `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
+    """
+    purposes = {"batches": "batches", "draws": "sampled time", "noise": "noise of the model", "paths": "Brownian paths"}
+    rng = {name: generator(seed, purpose) for name, purpose in purposes.items()}
+    solve: Solve = hold_still
+    if regularizer is not None:
+        solve = solver(budget, regularizer, rng["draws"], noise=rng["paths"], training=True)
+    parts = [] if regularizer is None else [part for part in regularizer.simple if part.penalty is not None]
+    adapted: list[float | None] = [None] * len(parts)  # weights that follow NFE
+    optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
+    history: list[dict[str, float]] = []
+    order, first, before = torch.empty(0, dtype=torch.int64), 0, 0.0
+    if keep is not None and (state := checkpoint.load(*keep)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for name, source in rng.items():
+            source.set_state(state["generators"][name])
+        order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
+        adapted = state["adapted"]
+    model.train()
+    started = time.thread_time()
+    for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
+        if len(order) < min(budget.batch, problem.n_train):
+            order = torch.randperm(problem.n_train, generator=rng["batches"])
+        indices, order = order[: budget.batch], order[budget.batch :]
+        batch = problem.train_batch(indices)
+        output, solution = model(problem.inputs(batch), solve, rng["noise"])
+        loss = problem.loss(output, batch, step)
+        weights = [
+            part.weight(step / budget.steps) if now is None else now for part, now in zip(parts, adapted, strict=True)
+        ]
+        terms = [part.penalty(solution, rng["draws"]) for part in parts if part.penalty is not None]
+        total = sum((weight * term for weight, term in zip(weights, terms, strict=True)), start=loss)
+        if total.requires_grad:  # a control may have nothing to train
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(budget, step)
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            optimizer.step()
+        adapted = [
+            None if part.adapt is None else part.adapt(weight, solution.trace.nfe)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        done = step + 1
+        if done % budget.history_every == 0 or done == budget.steps:
+            with torch.no_grad():
+                entry = {"step": done, "loss": loss.item(), metric: problem.metric(output, batch)}
+            entry["nfe"] = solution.trace.nfe
+            history.append({**entry, "penalty": sum(term.item() for term in terms), "weight": sum(weights)})
+        if keep is not None and done % budget.checkpoint_every == 0 and done < budget.steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
+            state["adapted"] = adapted
+            state |= {"generators": {name: source.get_state() for name, source in rng.items()}, "history": history}
+            checkpoint.save(*keep, state | {"seconds": before + time.thread_time() - started})
+    return history, before + time.thread_time() - started
