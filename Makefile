@@ -23,7 +23,7 @@ help:  ## this list
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
 	@echo "  FORCE=1 (execute what could be kept, too)   WAIT=1 (while another run holds the clone)"
-	@echo "  KEEP=1 (copy the rows to data/reference/measured/, to commit them)"
+	@echo "  KEEP=1 (copy rows, pictures and times to what git tracks, to commit them)"
 	@echo "  PYTHON=python3.12 (to make .venv)   ARGS=\"--parameter NAME=VALUE\" (for the notebooks)"
 
 env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is missing or old)
@@ -34,7 +34,7 @@ doctor:  ## say whether this machine is ready, and what to do
 
 reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
 	@$(PY) -m reproduce.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
-		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(ARGS)
+		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(if $(KEEP),--keep) $(ARGS)
 
 report: $(STAMP)  ## the papers' claims and tables beside the stored rows, as one page: PROFILE, KEEP=1
 	@$(PY) -m reproduce.cli report --profile "$(PROFILE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
@@ -53,8 +53,9 @@ lint: $(STAMP)  ## formatting, lint (notebooks included) and types
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab notebooks
+lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
+	@$(PY) -m reproduce.cli lab
+	$(PY) -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py
 
 bench: $(STAMP)  ## the benchmarks, on one thread
 	@set -e; for file in benchmarks/bench_*.py; do \

@@ -1,9 +1,10 @@
 """Memory and time of gradient methods against the number of steps, with and without penalties, with one thread.
 
 The problem is MNIST-sized: 512 states of 784 numbers (1.6 MB), an MLP 784-100-784, equal steps. Memory is counted
-(reproduce.runs.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass, in
-multiples of one state. It is the same in every run. Without a penalty the growth of the resident set of a fresh process
-is given beside it, for the largest number of steps: it also holds buffers and what the allocator keeps (Linux only).
+(reproduce.runs.memory): bytes of tensors that live at once, over the worst moment of solve, penalty and backward pass,
+in multiples of one state. It is the same in every run. Without a penalty the growth of the resident set of a fresh
+process is given beside it, for the largest number of steps: it also holds buffers and what the allocator keeps (Linux
+only).
 
 torchdiffeq is made to stop at the same times (`step_t`), at a tolerance so loose that little else limits its steps.
 'adjoint, recorded' is hosts.odeint_solve, whose trace keeps one state for each step; 'adjoint, drop-in' is

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,22 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from reproduce import cli
-from reproduce.notebooks import runner as notebooks
-from reproduce.notebooks import stamps
-from reproduce.runs import provenance, store
+from reproduce import checkout, cli
+from reproduce.notebooks import runner, stamps
+from reproduce.notebooks.contract import (
+    ParameterError,
+    accepted_parameters,
+    check_parameters,
+    contract,
+)
+from reproduce.notebooks.outcome import Failure, Outcome, explain
+from reproduce.report import tables
+from reproduce.runs import provenance
 from reproduce.runs import run as runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Path("data", "reference", "provenance.schema.json")
-SOURCES = notebooks.source_notebooks(ROOT / "notebooks")
+SOURCES = runner.source_notebooks(ROOT / "notebooks")
 
 HEAD = """# A title
 ## What you will learn
@@ -74,7 +80,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "reproduce.cli", "reproduce", "--profile", "smoke", "--jobs", "1", *arguments]
 
 
-def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def reproduce(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m reproduce.cli reproduce` on another root folder."""
     environment = os.environ | {"REGNDE_HOME": str(bundle), "REGNDE_OFFLINE": "1"}
     return subprocess.run(command(*arguments), env=environment, cwd=bundle, capture_output=True, text=True, timeout=300)
@@ -85,7 +91,7 @@ def regnde(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_source_notebook_keeps_the_contract(path: Path) -> None:
-    assert notebooks.contract(path) == []
+    assert contract(path) == []
 
 
 def test_a_good_notebook_has_no_violations(tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_a_good_notebook_has_no_violations(tmp_path: Path) -> None:
         "%matplotlib inline\nif seeds:\n    !ls\n    print(f'x:\\n', profile)",
         "# and/or a/b, https://x.org/home/y",
     )
-    assert notebooks.contract(write(tmp_path / "01_good.ipynb", *cells)) == []
+    assert contract(write(tmp_path / "01_good.ipynb", *cells)) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_a_good_notebook_has_no_violations(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_head_or_parameters_cell_is_named(tmp_path: Path, arguments: dict[str, str], words: str) -> None:
-    violations = notebooks.contract(write(tmp_path / "01_bad.ipynb", **arguments))
+    violations = contract(write(tmp_path / "01_bad.ipynb", **arguments))
     assert any(words in violation for violation in violations), violations
 
 
@@ -136,7 +142,7 @@ def test_a_broken_head_or_parameters_cell_is_named(tmp_path: Path, arguments: di
     ],
 )
 def test_a_broken_cell_is_named(tmp_path: Path, cell: str, words: str) -> None:
-    violations = notebooks.contract(write(tmp_path / "01_bad.ipynb", READS, cell))
+    violations = contract(write(tmp_path / "01_bad.ipynb", READS, cell))
     assert len(violations) == 1
     assert words in violations[0]
 
@@ -159,13 +165,13 @@ def test_outputs_and_misplaced_cells_are_named(tmp_path: Path, edit: Callable[[A
     notebook = nbformat.read(path, as_version=4)
     edit(notebook.cells)
     nbformat.write(notebook, path)
-    violations = notebooks.contract(path)
+    violations = contract(path)
     assert any(words in violation for violation in violations), violations
 
 
 def test_a_file_that_is_no_notebook_violates_the_contract(tmp_path: Path) -> None:
     (tmp_path / "01_bad.ipynb").write_text("not json")
-    assert "not a readable notebook" in notebooks.contract(tmp_path / "01_bad.ipynb")[0]
+    assert "not a readable notebook" in contract(tmp_path / "01_bad.ipynb")[0]
 
 
 # Choice of notebooks and parameters
@@ -175,25 +181,25 @@ def test_only_selects_by_number_and_an_unknown_number_lists_what_exists(tmp_path
     for name in ("06_c", "01_a", "05_b"):
         write(tmp_path / f"{name}.ipynb")
     (tmp_path / "draft.ipynb").write_text("{}")
-    stems = [path.stem for path in notebooks.source_notebooks(tmp_path)]
+    stems = [path.stem for path in runner.source_notebooks(tmp_path)]
     assert stems == ["01_a", "05_b", "06_c"]
-    assert [path.stem for path in notebooks.source_notebooks(tmp_path, "06, 1")] == ["01_a", "06_c"]
+    assert [path.stem for path in runner.source_notebooks(tmp_path, "06, 1")] == ["01_a", "06_c"]
     with pytest.raises(ValueError, match=r"'07'; there are: 01_a, 05_b, 06_c"):
-        notebooks.source_notebooks(tmp_path, "05,07")
+        runner.source_notebooks(tmp_path, "05,07")
 
 
 def test_a_parameter_without_a_value_is_missing_until_given(tmp_path: Path) -> None:
     path = write(tmp_path / "01_a.ipynb", parameters="profile: str\nseeds: int = 3")
-    assert notebooks.accepted_parameters(path) == {"profile": False, "seeds": True}
-    with pytest.raises(notebooks.ParameterError, match=r"01_a: no value for the parameter 'profile'"):
-        notebooks.check_parameters(path, {"seeds": 1})
-    notebooks.check_parameters(path, {"profile": "smoke"})
+    assert accepted_parameters(path) == {"profile": False, "seeds": True}
+    with pytest.raises(ParameterError, match=r"01_a: no value for the parameter 'profile'"):
+        check_parameters(path, {"seeds": 1})
+    check_parameters(path, {"profile": "smoke"})
 
 
 def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "notebooks" / "01_a.ipynb", parameters="seeds = 3")
-    with pytest.raises(notebooks.ParameterError, match=r"01_a: unknown parameter 'profile'; it accepts: seeds"):
-        notebooks.run("smoke", root=tmp_path)
+    with pytest.raises(ParameterError, match=r"01_a: unknown parameter 'profile'; it accepts: seeds"):
+        runner.run("smoke", root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> No
     ],
 )
 def test_bad_usage_exits_2_with_one_sentence_and_runs_nothing(bundle: Path, arguments: list[str], words: str) -> None:
-    ended = regnde(bundle, *arguments)
+    ended = reproduce(bundle, *arguments)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
@@ -222,7 +228,7 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
     reads = "import os\nprint(profile, 2 * seeds, os.environ['REGNDE_JOBS'], os.path.isdir('notebooks'))"
     write(bundle / "notebooks" / "01_good.ipynb", reads)
     said: list[str] = []
-    [outcome] = notebooks.run("smoke", jobs=1, parameters={"seeds": 21}, root=bundle, say=said.append)
+    [outcome] = runner.run("smoke", jobs=1, parameters={"seeds": 21}, root=bundle, say=said.append)
     assert outcome.failure is None
     assert [line.split()[:2] for line in said] == [["start", "01_good"], ["done", "01_good"]]
     copy = bundle / str(outcome.copy)
@@ -231,13 +237,13 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
     assert str(bundle) not in copy.read_text()
     recorded = json.loads(copy.read_text())["metadata"]["papermill"]
     assert recorded["output_path"] == "build/smoke/notebooks/01_good.ipynb"
-    assert notebooks.contract(bundle / "notebooks" / "01_good.ipynb") == []
+    assert contract(bundle / "notebooks" / "01_good.ipynb") == []
 
 
 def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(bundle: Path) -> None:
     failing = "x = 1\nraise ValueError('\\x1b[31mno such key')"
     write(bundle / "notebooks" / "00_bad.ipynb", READS, failing, "print('never')")
-    ended = regnde(bundle)
+    ended = reproduce(bundle)
     assert ended.returncode == 1, ended.stderr
     assert "FAILED 00_bad, cell 4: ValueError: no such key\n    | x = 1\n    | raise ValueError" in ended.stderr
     assert "\x1b" not in ended.stderr
@@ -250,10 +256,10 @@ def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(b
 def test_a_cell_over_its_time_and_a_dead_kernel_are_failures_with_their_cell(tmp_path: Path) -> None:
     write(tmp_path / "notebooks" / "00_slow.ipynb", READS, "import time\ntime.sleep(60)", "print('never')")
     write(tmp_path / "notebooks" / "01_dead.ipynb", READS, "import os\nos._exit(3)")
-    slow, dead = notebooks.run("smoke", jobs=2, root=tmp_path, timeout=5, say=lambda line: None)
-    assert "00_slow, cell 4: CellTimeoutError" in notebooks.explain(slow)
-    assert "01_dead, cell 4: DeadKernelError" in notebooks.explain(dead)
-    assert "os._exit(3)" in notebooks.explain(dead)
+    slow, dead = runner.run("smoke", jobs=2, root=tmp_path, timeout=5, say=lambda line: None)
+    assert "00_slow, cell 4: CellTimeoutError" in explain(slow)
+    assert "01_dead, cell 4: DeadKernelError" in explain(dead)
+    assert "os._exit(3)" in explain(dead)
 
 
 def test_a_failed_run_leaves_no_copy_of_an_earlier_one(bundle: Path) -> None:
@@ -261,8 +267,8 @@ def test_a_failed_run_leaves_no_copy_of_an_earlier_one(bundle: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "01_good.ipynb").write_text("of an earlier run")
     write(bundle / "notebooks" / "01_good.ipynb", READS, "1 / 0")
-    [outcome] = notebooks.run("smoke", jobs=1, root=bundle, say=lambda line: None)
-    assert "cell 4: ZeroDivisionError" in notebooks.explain(outcome)
+    [outcome] = runner.run("smoke", jobs=1, root=bundle, say=lambda line: None)
+    assert "cell 4: ZeroDivisionError" in explain(outcome)
     assert [path.name for path in folder.iterdir()] == ["01_good.failed.ipynb"]
 
 
@@ -271,18 +277,15 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
 ) -> None:
     good, bad = Path("build/quick/notebooks/01_good.ipynb"), Path("build/quick/notebooks/00_bad.failed.ipynb")
     outcomes = [
-        notebooks.Outcome("00_bad", bad, 1.0, notebooks.Failure("ValueError", "no", 4, "f()")),
-        notebooks.Outcome("01_good", good, 1.0),
+        Outcome("00_bad", bad, 1.0, Failure("ValueError", "no", 4, "f()")),
+        Outcome("01_good", good, 1.0),
     ]
-    tables = types.SimpleNamespace(summary=lambda profile, rows, **options: f"# Results, {profile}")
     add_schema(tmp_path)
     monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
-    for module in (store, cli):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr("reproduce.report.tables", tables, raising=False)
-    monkeypatch.setitem(sys.modules, "reproduce.report.tables", tables)
-    monkeypatch.setattr(notebooks, "run", lambda profile, **options: outcomes)
-    for made in ("figures/one.png", "data/results/quick/spiral_ode/none-seed0-1.json"):
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "summary", lambda profile, rows, **options: f"# Results, {profile}")
+    monkeypatch.setattr(runner, "run", lambda profile, **options: outcomes)
+    for made in ("figures/quick/one.png", "data/results/quick/spiral_ode/none-seed0-1.json"):
         (tmp_path / made).parent.mkdir(parents=True)
         (tmp_path / made).touch()
 
@@ -291,7 +294,7 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
     assert (tmp_path / "build" / "quick" / "summary.md").read_text() == "# Results, quick\n"
     assert "# Results, quick" in told.out
     assert "1 of 2 finished, in build/quick/notebooks" in told.out
-    assert "figures    1 (1 made now), in figures" in told.out
+    assert "figures    1 (1 made now), in figures/quick" in told.out
     assert "rows       1 (1 made now), in data/results/quick" in told.out
     assert told.err.splitlines()[1:3] == ["FAILED 00_bad, cell 4: ValueError: no", "    | f()"]
     del outcomes[0]
@@ -302,10 +305,11 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
 # What is kept, and what is executed again
 
 
-FIGURE = """from regnde import store
-path = checkout.ROOT / "figures" / f"{profile}.png"
-store.write_atomically(path, b"picture")
-store.note_artefact(path)"""
+FIGURE = """from reproduce import checkout, files
+from reproduce.runs import told
+path = checkout.ROOT / "figures" / profile / "picture.png"
+files.write_atomically(path, b"picture")
+told.file(path)"""
 ROW = """from reproduce.runs.store import Row, write
 none = dict.fromkeys(("nfe", "accepted", "rejected", "train_nfe"), 1.0)
 none |= dict.fromkeys(("key", "experiment", "regularizer", "part", "note", "metric"), "x")
@@ -340,8 +344,8 @@ def two(two_once: Path, tmp_path: Path) -> Path:
 def executed(bundle: Path, **options: Any) -> set[str]:
     """Run the notebooks and return the names of those that were executed, not kept; none may fail."""
     said: list[str] = []
-    outcomes = notebooks.run("smoke", jobs=2, root=bundle, say=said.append, **options)
-    assert not [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
+    outcomes = runner.run("smoke", jobs=2, root=bundle, say=said.append, **options)
+    assert not [explain(outcome) for outcome in outcomes if outcome.failure]
     names = {outcome.name for outcome in outcomes if not outcome.kept}
     assert {line.split()[1] for line in said if line.startswith("start")} == names
     kept = {outcome.name for outcome in outcomes if outcome.kept}
@@ -360,11 +364,11 @@ def test_a_notebook_is_executed_again_only_if_something_of_it_changed(two: Path)
     assert executed(two) == {"01_good"}
     assert "Another thing." in (two / "build" / "smoke" / "notebooks" / "01_good.ipynb").read_text()
 
-    (two / "figures" / "smoke.png").unlink()
+    (two / "figures" / "smoke" / "picture.png").unlink()
     assert executed(two) == {"01_good"}
-    (two / "figures" / "smoke.png").write_bytes(b"edited")
+    (two / "figures" / "smoke" / "picture.png").write_bytes(b"edited")
     assert executed(two) == {"01_good"}
-    assert (two / "figures" / "smoke.png").read_bytes() == b"picture"
+    assert (two / "figures" / "smoke" / "picture.png").read_bytes() == b"picture"
 
     [row] = (two / "data" / "results").rglob("*.json")
     row.unlink()
@@ -397,7 +401,7 @@ def test_changed_code_and_changed_data_files_make_every_notebook_run_again(
 
     assert good() == [True, True]
     with monkeypatch.context() as changed:
-        changed.setattr(provenance, "library_hash", lambda: "other")
+        changed.setattr(stamps, "library_hash", lambda: "other")
         assert good() == [False, False]
     with monkeypatch.context() as changed:
         changed.setattr(stamps, "data_found", lambda: {"mnist": {"t10k-labels-idx1-ubyte.gz": "other"}})
@@ -426,13 +430,10 @@ def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_prove
 ) -> None:
     add_schema(tmp_path)
     text = ["# one"]
-    tables = types.SimpleNamespace(summary=lambda profile, rows, **options: text[0])
+    monkeypatch.setattr(tables, "summary", lambda profile, rows, **options: text[0])
     monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
-    monkeypatch.setattr("reproduce.report.tables", tables, raising=False)
-    monkeypatch.setitem(sys.modules, "reproduce.report.tables", tables)
-    for module in (store, cli):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(notebooks, "run", lambda profile, **options: [])
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "run", lambda profile, **options: [])
     assert cli.main(["reproduce"]) == 0
     first = everything(tmp_path)
     record = json.loads((tmp_path / "build" / "quick" / "summary.provenance.json").read_text())
@@ -452,10 +453,10 @@ def test_a_copy_that_cannot_be_written_is_a_failure_of_its_notebook_alone(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, f"{path} could not be written: No space left on device")
 
-    monkeypatch.setattr(notebooks, "write_atomically", full)
-    [outcome] = notebooks.run("smoke", jobs=1, root=bundle, say=lambda line: None)
-    assert "01_good, outside its cells: OSError" in notebooks.explain(outcome)
-    assert "No space left" in notebooks.explain(outcome)
+    monkeypatch.setattr(runner, "write_atomically", full)
+    [outcome] = runner.run("smoke", jobs=1, root=bundle, say=lambda line: None)
+    assert "01_good, outside its cells: OSError" in explain(outcome)
+    assert "No space left" in explain(outcome)
 
 
 # Two at once
@@ -479,7 +480,7 @@ def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody
     write(bundle / "notebooks" / "02_slow.ipynb", READS, WAITS)
     first = start(bundle)
     read_until(first, "start  02_slow")
-    refused = regnde(bundle, "--profile", "quick")
+    refused = reproduce(bundle, "--profile", "quick")
     assert refused.returncode == 2
     [line] = refused.stderr.splitlines()
     assert f"process {first.pid} executes notebooks in this clone" in line
@@ -496,7 +497,7 @@ def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody
     assert waiting.returncode == 0, failed
     assert "2 of 2 finished (1 kept)" in said
 
-    again = regnde(bundle)
+    again = reproduce(bundle)
     assert again.returncode == 0
     assert "2 of 2 finished (2 kept)" in again.stdout
 
@@ -505,6 +506,6 @@ def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody
 def test_every_notebook_runs_in_the_smoke_profile() -> None:
     if not SOURCES:
         pytest.skip("there are no notebooks in notebooks/ yet")
-    outcomes = notebooks.run("smoke", jobs=2, force=True, wait=True)
-    failures = [notebooks.explain(outcome) for outcome in outcomes if outcome.failure]
+    outcomes = runner.run("smoke", jobs=2, force=True, wait=True)
+    failures = [explain(outcome) for outcome in outcomes if outcome.failure]
     assert not failures, "\n\n".join(failures)

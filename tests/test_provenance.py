@@ -283,7 +283,7 @@ def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_r
 ) -> None:
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     told = tmp_path / "told"
-    monkeypatch.setenv("REGNDE_ARTEFACTS", str(told))
+    monkeypatch.setenv("REGNDE_TOLD", str(told))
     plots.style()
     made = {"commit": "c" * 40, "dirty": True, "lock": "l" * 16, "device": "cpu", "made": "now", "seconds": 1.0}
     rows = [row(key="2", provenance=made), row(key="1", provenance=made | {"made": "later"}), row(provenance={})]
@@ -298,14 +298,15 @@ def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_r
 
     first = save()
     assert list(first) == ["x.json", "x.pdf", "x.png", "x.svg"]
-    assert told.read_text().split() == [f"build/smoke/figures/x.{kind}" for kind in ("png", "svg", "pdf", "json")]
+    heard = [json.loads(line)["file"] for line in told.read_text().splitlines()]
+    assert heard == [f"figures/smoke/x.{kind}" for kind in ("png", "svg", "pdf", "json")]
     time.sleep(1.1)  # a time in seconds would differ
     assert save() == first
     about = json.loads(first["x.json"])
     assert about["alt"] == "a line → up"
     assert about["rows"] == ["1", "2", "k"]
     assert about["trained_with"] == [{"commit": "c" * 40 + "-dirty", "device": "cpu", "lock": "l" * 16}]
-    with Image.open(tmp_path / "build" / "smoke" / "figures" / "x.png") as image:
+    with Image.open(tmp_path / "figures" / "smoke" / "x.png") as image:
         source = {name: about[name] for name in ("data", "profile", "rows", "trained_with")}
         assert image.info["Description"] == "a line → up"
         assert json.loads(image.info["Source"]) == source

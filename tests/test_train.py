@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from regnde import make_regularizer, solve_ode
 from regnde.penalties import menu as regularizers
-from reproduce import checkout, experiments
+from reproduce import checkout, experiments, files
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.fields import TimeMLP
 from reproduce.models.solve import hold_still
@@ -165,14 +165,14 @@ def test_a_row_comes_back_from_disk_as_it_was() -> None:
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "folder" / "file.json"
-    store.write_atomically(path, b"old")
+    files.write_atomically(path, b"old")
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_atomically(path, b"new")
+        files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -180,7 +180,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, mo
 @pytest.mark.parametrize("content", [b"", b'{"key": "abc"}', b"[1, 2", b'"text"'])
 def test_a_broken_row_is_named_and_not_read(content: bytes) -> None:
     path = store.results_folder("smoke") / "spiral_ode" / "none-seed0-0123.json"
-    store.write_atomically(path, content)
+    files.write_atomically(path, content)
     with pytest.raises(ValueError, match=r"none-seed0-0123.json is not a readable row.*delete it"):
         store.rows("smoke")
 

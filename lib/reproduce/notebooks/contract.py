@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 
+from reproduce.runs.source import LIB
 from reproduce.runs.store import PROFILES
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|Users|root|work)(?![\w-])|(?<!\w)[CDE]:\\")
@@ -45,6 +46,14 @@ def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
     without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
     if missing := [parameter for parameter in without_default if parameter not in given]:
         raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")
+
+
+def experiments_named(path: str | Path) -> set[str]:
+    """Return the experiments whose names stand as text in a notebook's code: those whose training runs it needs."""
+    files = (LIB / "reproduce" / "experiments").glob("*.py")
+    known = {file.stem for file in files} - {"__init__", "experiment"}
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return known & set(re.findall(r"""["'](\w+)["']""", "\n".join(sources)))
 
 
 def contract(path: str | Path) -> list[str]:

@@ -56,18 +56,7 @@ def holds(copy: Path, wanted: Mapping[str, Any], root: Path) -> bool:
 def of_rows(names: Iterable[str], root: Path) -> dict[str, Any]:
     """Return data sets, seeds and devices of the rows among files, as arguments for `provenance.record`."""
     rows = [store.read(root / name) for name in names if name.startswith("data/results/") and name.endswith(".json")]
-    return behind(rows)
-
-
-def behind(rows: Iterable[store.Row]) -> dict[str, Any]:
-    """Return data sets, seeds and devices of rows, as arguments for `provenance.record`."""
-    rows = list(rows)
-    devices = {str(row.provenance.get("device", "cpu")) for row in rows} or {"cpu"}
-    return {
-        "data": sorted({row.data for row in rows}),
-        "seeds": sorted({row.seed for row in rows}),
-        "device": ", ".join(sorted(devices)),
-    }
+    return provenance.behind(rows)
 
 
 def _digest(path: Path) -> str | None:

@@ -15,9 +15,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduce import checkout
+from reproduce import files
 from reproduce.report import tables
-from reproduce.runs import store
+from reproduce.runs import store, told
 from reproduce.runs.store import Row
 
 PALETTE = sns.color_palette("colorblind")
@@ -48,12 +48,6 @@ def style() -> None:
     plt.rcParams.update({"axes.titlesize": "medium", "axes.titleweight": "bold", "savefig.bbox": "tight"})
 
 
-def figures_folder(profile: str) -> Path:
-    """Return where figures go: figures/, but those of the smoke profile, which show nothing, under build/."""
-    store.results_folder(profile)  # refuses an unknown profile
-    return checkout.ROOT / ("build/smoke/figures" if profile == "smoke" else "figures")
-
-
 def save(
     fig: Figure,
     name: str,
@@ -81,7 +75,7 @@ def save(
     Returns:
         Path of the PNG.
     """
-    folder = figures_folder(profile)
+    folder = store.figures_folder(profile)
     source = {
         "profile": profile,
         "data": sorted({row.data for row in rows}),
@@ -115,8 +109,8 @@ def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    store.write_atomically(path, content)
-    store.note_artefact(path)
+    files.write_atomically(path, content)
+    told.file(path)
 
 
 def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:

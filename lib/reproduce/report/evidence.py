@@ -7,10 +7,9 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from reproduce import checkout
+from reproduce import files
 from reproduce.report import tables
 from reproduce.runs import store
 from reproduce.runs.store import Row
@@ -159,18 +158,13 @@ def own(profile: str, runs: Sequence[Wanted]) -> Evidence:
     return Evidence(profile, OWN, tuple(runs), tuple(rows))
 
 
-def kept_folder(profile: str) -> Path:
-    """Return where the committed rows of a profile are."""
-    return checkout.ROOT / "data" / "reference" / "measured" / profile
-
-
 def kept(profile: str) -> Evidence:
     """Return the committed rows of a profile, and the runs that it listed when they were committed; maybe none.
 
     Raises:
         ValueError: a row cannot be read, or is not in the list.
     """
-    folder = kept_folder(profile)
+    folder = store.committed_folder(profile)
     index = folder / "wanted.json"
     content = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
     runs = tuple(Wanted(**entry) for entry in content)
@@ -197,13 +191,13 @@ def keep(profile: str, runs: Sequence[Wanted]) -> Evidence:
         )
     old = {run.slot: row for run, row in zip(before.wanted, before.rows, strict=True) if row is not None}
     chosen = [row or old.get(run.slot) for run, row in zip(runs, here.rows, strict=True)]
-    folder, lines = kept_folder(profile), []
+    folder, lines = store.committed_folder(profile), []
     paths = {row.key: folder / row.experiment / store.path_of(row).name for row in chosen if row is not None}
     for run, row in zip(runs, chosen, strict=True):
         lines.append(asdict(run) | ({} if row is None else {"key": row.key}))
         if row is not None:
-            store.write_atomically(paths[row.key], (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
-    store.write_atomically(folder / "wanted.json", (json.dumps(lines, indent=1) + "\n").encode())
+            files.write_atomically(paths[row.key], (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
+    files.write_atomically(folder / "wanted.json", (json.dumps(lines, indent=1) + "\n").encode())
     for path in set(folder.glob("*/*.json")) - set(paths.values()):
         path.unlink()
     return kept(profile)

@@ -6,9 +6,11 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from reproduce import checkout
+from reproduce.files import write_atomically
 from reproduce.report import claims, report, tables
 from reproduce.report.evidence import Evidence, kept
 from reproduce.runs import store
@@ -85,8 +87,17 @@ def _times(times: Mapping[str, Time]) -> str:
     )
 
 
-def update(times: Mapping[str, Time] | None = None) -> bool:
-    """Write the block into README.md, with these times beside those that it holds; return whether it changed.
+def note_time(profile: str, time: Time) -> None:
+    """Store how long a whole run took here, where `update` finds it."""
+    write_atomically(_noted(profile), (json.dumps(asdict(time)) + "\n").encode())
+
+
+def _noted(profile: str) -> Path:
+    return checkout.ROOT / "build" / profile / "whole_run.json"
+
+
+def update() -> bool:
+    """Write the block into README.md, with the times noted here beside those that it holds; return whether it changed.
 
     Does nothing where there is no README with the two marks.
     """
@@ -94,8 +105,10 @@ def update(times: Mapping[str, Time] | None = None) -> bool:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if not BLOCK.search(text):
         return False
-    content = block({**read_times(text), **(times or {})})
+    noted = {profile: _noted(profile) for profile in store.PROFILES}
+    times = {profile: Time(**json.loads(file.read_text())) for profile, file in noted.items() if file.exists()}
+    content = block({**read_times(text), **times})
     made = BLOCK.sub(lambda match: f"{BEGIN}\n{content}\n{END}", text)
     if made != text:
-        store.write_atomically(path, made.encode())
+        write_atomically(path, made.encode())
     return made != text

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from reproduce.runs import store
+from reproduce import files
 
 
 def save(path: Path, key: str, state: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def save(path: Path, key: str, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"key": key, "state": state}, buffer)
     content = buffer.getvalue()
-    store.write_atomically(path, hashlib.sha256(content).hexdigest().encode() + content)
+    files.write_atomically(path, hashlib.sha256(content).hexdigest().encode() + content)
 
 
 def load(path: Path, key: str) -> dict[str, Any] | None:

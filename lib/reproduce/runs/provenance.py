@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from reproduce import checkout
+from reproduce import checkout, files
 from reproduce.runs import store
+from reproduce.runs.store import Row
 
 PACKAGES = ("regnde", "torch", "torchdiffeq", "torchsde", "numpy", "scipy")
 """Packages whose versions every record names; the lock hash stands for the others."""
@@ -103,6 +104,17 @@ def record(
     return {**made, "more": more} if more else made
 
 
+def behind(rows: Iterable[Row]) -> dict[str, Any]:
+    """Return data sets, seeds and devices of rows, as arguments for `record`."""
+    rows = list(rows)
+    devices = {str(row.provenance.get("device", "cpu")) for row in rows} or {"cpu"}
+    return {
+        "data": sorted({row.data for row in rows}),
+        "seeds": sorted({row.seed for row in rows}),
+        "device": ", ".join(sorted(devices)),
+    }
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -135,5 +147,5 @@ def beside(path: Path, record: dict[str, Any]) -> Path:
     """
     check(record)
     target = path.with_suffix(".provenance.json")
-    store.write_atomically(target, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    files.write_atomically(target, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     return target

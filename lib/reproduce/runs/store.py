@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from reproduce import checkout
+from reproduce.files import write_atomically
+from reproduce.runs import told
 
 PROFILES = ("smoke", "quick", "paper")
 
@@ -79,34 +79,15 @@ def results_folder(profile: str) -> Path:
     return checkout.ROOT / "data" / "results" / profile
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part: temporary file, fsync, rename."""
-    name = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            advice = (
-                "free some space or make the folder writable; nothing else was touched, and the command can be repeated"
-            )
-            raise OSError(error.errno, f"{path} could not be written: {error.strerror} ({advice})") from error
-        raise
+def figures_folder(profile: str) -> Path:
+    """Return where a profile's pictures go; the published ones lie one folder above."""
+    results_folder(profile)  # refuses an unknown profile
+    return checkout.ROOT / "figures" / profile
 
 
-def note_artefact(path: Path) -> None:
-    """Tell the notebook runner of a file that this notebook made or read (see `notebooks`); else do nothing."""
-    if name := os.environ.get("REGNDE_ARTEFACTS"):
-        with open(name, "a", encoding="utf-8") as file:
-            file.write(f"{os.path.relpath(path, checkout.ROOT)}\n")
+def committed_folder(profile: str) -> Path:
+    """Return where the committed rows of a profile are."""
+    return checkout.ROOT / "data" / "reference" / "measured" / profile
 
 
 def path_of(row: Row) -> Path:
@@ -121,7 +102,7 @@ def write(row: Row, weights: bytes | None = None) -> Path:
     if weights is not None:
         write_atomically(path.with_suffix(".pt"), weights)
     write_atomically(path, (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
-    note_artefact(path)
+    told.file(path)
     return path
 
 
@@ -140,7 +121,7 @@ def read(path: Path) -> Row:
 def find(profile: str, experiment: str, key: str) -> Row | None:
     """Return the stored row with this key, or None."""
     for path in (results_folder(profile) / experiment).glob(f"*-{key}.json"):
-        note_artefact(path)
+        told.file(path)
         return read(path)
     return None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from reproduce import checkout
-from reproduce.runs import store
-from reproduce.runs.run import Run, status, weights_path
+from reproduce.runs import estimate, store, told
+from reproduce.runs.run import Run, needed, status, weights_path
 from reproduce.runs.store import Row
 
 SHORT = 200
@@ -65,7 +65,7 @@ def _make(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
     progress = _Progress(runs, 1 if here else jobs)
     made = _on_dask(runs, scheduler) if scheduler and runs else _here(runs) if here else _in_processes(runs, jobs)
     for key, row in made:
-        progress.done(runs[key], row)
+        progress.done(key, row)
         yield key, row
 
 
@@ -172,59 +172,44 @@ def _make_remotely(run: Run, key: str) -> tuple[Row, bytes]:
 
 
 class _Progress:
-    """A bar where somebody watches, a plain line for each run otherwise."""
+    """Tells the runner, where a runner executes this notebook; else a bar where somebody watches, or lines."""
 
     def __init__(self, runs: dict[str, Run], jobs: int) -> None:
+        self.names = _names(runs)
         self.left, self.jobs, self.total = dict(runs), jobs, len(runs)
-        self.bar = tqdm(total=self.total, desc="training runs", disable=not self.total or not _somebody_watches())
+        each = estimate.seconds_each(runs.values())
+        told.to_do(dict(zip(self.names.values(), each, strict=True)))
+        self.seconds = dict(zip(runs, each, strict=True))
+        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.bar = tqdm(total=self.total, desc="training runs", disable=told.listens() or not watched or not runs)
 
-    def done(self, run: Run, row: Row) -> None:
-        self.left = {key: other for key, other in self.left.items() if other != run}
+    def done(self, key: str, row: Row) -> None:
+        del self.left[key]
+        told.done(self.names[key], nfe=row.nfe, seconds=row.seconds["train"])
         self.bar.update()
-        if self.bar.disable:
-            seconds = estimate(self.left.values(), self.jobs)
-            rest = f", {in_words(seconds)} left" if seconds else ""
-            made = self.total - len(self.left)
-            print(f"{made}/{self.total} {run.name}: NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s{rest}", flush=True)
+        if self.bar.disable and not told.listens():
+            known = [seconds for seconds in (self.seconds[other] for other in self.left) if seconds]
+            rest = f", {estimate.in_words(sum(known) / self.jobs)} left" if known else ""
+            made = f"{self.total - len(self.left)}/{self.total} {self.names[key]}"
+            print(f"{made}: NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s{rest}", flush=True)
         if not self.left:
             self.bar.close()
 
 
-def _somebody_watches() -> bool:
-    """Whether this is a terminal or an open notebook, and not a notebook that the runner executes headless."""
-    return sys.stderr.isatty() or ("ipykernel" in sys.modules and "REGNDE_ARTEFACTS" not in os.environ)
+def _names(runs: dict[str, Run]) -> dict[str, str]:
+    """Return key -> the run in words, different for every run."""
+
+    def words(run: Run) -> str:
+        return " ".join([run.name, *(f"{name}={value}" for name, value in run.settings.items())])
+
+    several = Counter(map(words, runs.values()))
+    return {key: words(run) + (f" ({key[:4]})" if several[words(run)] > 1 else "") for key, run in runs.items()}
 
 
-def estimate(runs: Iterable[Run], jobs: int) -> float | None:
-    """Return the seconds that runs will take on `jobs` processes, from stored rows; None where nothing is stored.
-
-    A run is taken to last as long as the median stored row of its experiment, regularizer and tolerance (else of its
-    experiment), scaled by the number of training steps and the batch size.
-    """
-    total = 0.0
-    for run in runs:
-        of_experiment = [row for profile in store.PROFILES for row in store.rows(profile, run.experiment)]
-        alike = [
-            row for row in of_experiment if row.regularizer == run.regularizer and row.tolerance == run.budget().rtol
-        ]
-        if not of_experiment:
-            return None
-        size = run.budget().steps * run.budget().batch
-        total += statistics.median(
-            size * row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or of_experiment
-        )
-    return total / jobs
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration for readers."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+def outstanding(profile: str, experiment_names: Iterable[str]) -> dict[str, float | None]:
+    """Return the runs that a profile needs of some experiments and that have no row: name -> seconds, or None."""
+    missing = status(run for name in experiment_names for run in needed(profile, name)).missing
+    return dict(zip((run.name for run in missing), estimate.seconds_each(missing), strict=True))
 
 
 def plan(runs: Sequence[Run], jobs: int) -> list[str]:
@@ -234,8 +219,7 @@ def plan(runs: Sequence[Run], jobs: int) -> list[str]:
     lines = [
         f"  train  {run.name}" + ("  (its stored row is stale)" if run.name in stale else "") for run in found.missing
     ]
-    seconds = estimate(found.missing, jobs)
-    about = (
-        "nothing to do" if not found.missing else f"about {in_words(seconds)}" if seconds else "no idea how long yet"
-    )
+    seconds = estimate.total(found.missing, jobs)
+    about = f"about {estimate.in_words(seconds)}" if seconds else "no idea how long yet"
+    about = about if found.missing else "nothing to do"
     return [*lines, f"{len(found.rows)} of {len(runs)} runs are stored, {len(found.missing)} to train: {about}"]

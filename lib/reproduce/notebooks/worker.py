@@ -1,0 +1,64 @@
+"""The process in which one notebook is executed: `python -m reproduce.notebooks.worker`, started by the runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+
+RESULT = "regnde-result "
+"""Starts the line by which a worker answers: null, or error, message, cell and source of a failure."""
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def work() -> None:
+    """Execute the notebook that the first line of standard input describes; answer on standard output."""
+    job = json.loads(sys.stdin.readline())
+    # The runner holds the other end open: when it ends, however it ends, this process and its kernel end too.
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    import papermill
+
+    error, message = "", ""
+    try:
+        papermill.execute_notebook(
+            job["source"],
+            job["part"],
+            parameters=job["parameters"],
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            log_output=False,
+            start_timeout=120,
+            execution_timeout=job["timeout"],
+        )
+    except papermill.PapermillExecutionError as failed:
+        error, message = failed.ename, ANSI.sub("", failed.evalue)
+    except Exception as failed:  # a time limit, a kernel that died, no kernel at all
+        error, message = type(failed).__name__, ANSI.sub("", str(failed)).partition("\n")[0]
+    cell, source = _last_cell(Path(job["part"])) if error else (None, "")
+    failure = {"error": error, "message": message, "cell": cell, "source": source}
+    print(RESULT + json.dumps(failure if error else None), flush=True)
+
+
+def _last_cell(part: Path) -> tuple[int | None, str]:
+    """Number (as in the source notebook) and source of the cell at which an execution stopped."""
+    if not part.exists():
+        return None, ""
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    notebook = nbformat.read(part, as_version=4)
+    cells = [cell for cell in notebook.cells if not added & set(cell.metadata.get("tags", []))]
+    code = [(n, cell) for n, cell in enumerate(cells, start=1) if cell.cell_type == "code"]
+    for number, cell in code:
+        if any(output.output_type == "error" for output in cell.outputs):
+            return number, cell.source
+    begun = [(number, cell.source) for number, cell in code if cell.metadata.papermill.start_time]
+    return begun[-1] if begun else (None, "")
+
+
+if __name__ == "__main__":
+    work()

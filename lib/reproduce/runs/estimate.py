@@ -1,0 +1,54 @@
+"""How long training runs will take, from measured rows: this machine's, else the committed ones (no torch)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from reproduce.runs import store
+from reproduce.runs.store import Row
+
+if TYPE_CHECKING:
+    from reproduce.runs.run import Run
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration for readers."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def seconds_each(runs: Iterable[Run]) -> list[float | None]:
+    """Return the seconds that each run will take in one process; None where no row of its experiment is known.
+
+    A run is taken to last as long as the median row of its experiment, regularizer and tolerance (else of its
+    experiment), scaled by the number of training steps and the batch size.
+    """
+    known = lru_cache(maxsize=None)(lambda experiment: list(_rows(experiment)))
+    return [_seconds(run, known(run.experiment)) for run in runs]
+
+
+def _rows(experiment: str) -> Iterator[Row]:
+    own = [row for profile in store.PROFILES for row in store.rows(profile, experiment)]
+    if own:
+        yield from own
+        return
+    for path in sorted(store.committed_folder("").glob(f"*/{experiment}/*.json")):
+        yield store.read(path)
+
+
+def _seconds(run: Run, rows: list[Row]) -> float | None:
+    budget = run.budget()
+    alike = [row for row in rows if row.regularizer == run.regularizer and row.tolerance == budget.rtol]
+    of_one = [row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]
+    return statistics.median(of_one) * budget.steps * budget.batch if of_one else None
+
+
+def total(runs: Iterable[Run], jobs: int) -> float | None:
+    """Return the seconds that runs will take on `jobs` processes; None where one of them cannot be told."""
+    each = seconds_each(runs)
+    known = [seconds for seconds in each if seconds is not None]
+    return sum(known) / jobs if len(known) == len(each) else None
