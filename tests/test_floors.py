@@ -19,6 +19,7 @@ FLOORS = {
     "regnde.hosts": 1,
     "regnde": 2,
     "reproduce.checkout": 3,
+    "reproduce.files": 3,
     "reproduce.data": 4,
     "reproduce.models": 4,
     "reproduce.experiments": 5,
@@ -114,7 +115,8 @@ def _names_from_regnde(name: str) -> Iterator[str]:
 
 READERS = (
     "runs.store runs.provenance runs.source report.tables report.evidence report.ratios report.claims report.papers "
-    "report.report report.front report.page plots.base plots.report notebooks.stamps doctor cli"
+    "report.report report.front report.page report.caveats report.keep report.output plots.base plots.report "
+    "notebooks.stamps notebooks.runner notebooks.progress doctor cli"
 )
 
 

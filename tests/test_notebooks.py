@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ import pytest
 from nbformat import v4
 
 from reproduce import checkout, cli
-from reproduce.notebooks import runner, stamps
+from reproduce.notebooks import runner, stamps, workbook
 from reproduce.notebooks.contract import (
     ParameterError,
     accepted_parameters,
     check_parameters,
     contract,
+    experiments_named,
 )
 from reproduce.notebooks.outcome import Failure, Outcome, explain
+from reproduce.notebooks.progress import Watch
 from reproduce.report import tables
 from reproduce.runs import provenance
 from reproduce.runs import run as runs
@@ -509,3 +513,129 @@ def test_every_notebook_runs_in_the_smoke_profile() -> None:
     outcomes = runner.run("smoke", jobs=2, force=True, wait=True)
     failures = [explain(outcome) for outcome in outcomes if outcome.failure]
     assert not failures, "\n\n".join(failures)
+
+
+# What a person sees meanwhile
+
+
+def watch_of(*told: dict[str, Any], jobs: int = 1) -> tuple[Watch, list[str]]:
+    said: list[str] = []
+    watch = Watch(2, jobs, said.append)
+    for what in told:
+        watch.told(what)
+    return watch, said
+
+
+def test_each_finished_training_run_is_one_line_with_how_many_are_done_and_the_time_left() -> None:
+    to_do = {"to_do": {"a": 10.0, "b": 10.0, "c": None}}
+    watch, said = watch_of(to_do, {"done": "a", "nfe": 20.0, "seconds": 20.0}, {"done": "b", "nfe": 8.0, "seconds": 20})
+    assert said == [
+        "run    1/3  a: NFE 20.0, 20 s, about 40 s left",  # b at this machine's pace, c like the others
+        "run    2/3  b: NFE 8.0, 20 s, about 20 s left",
+    ]
+    watch.told({"done": "c", "nfe": 8.0, "seconds": 20})
+    assert said[-1] == "run    3/3  c: NFE 8.0, 20 s"
+    watch.needs({"a": 10.0, "d": None})
+    assert watch.left() == 20.0, "a run that was made is not needed again"
+
+
+def test_without_any_measured_row_no_time_is_promised_and_jobs_share_it() -> None:
+    watch, _ = watch_of({"to_do": {"a": None}})
+    assert watch.left() is None
+    assert watch_of({"to_do": {"a": 10.0, "b": 20.0}}, jobs=2)[0].left() == 15.0
+
+
+def test_on_a_terminal_two_bars_tell_of_notebooks_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    import rich.console
+
+    from reproduce.notebooks import progress
+
+    screen = io.StringIO()
+    terminal = partial(rich.console.Console, file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "Console", terminal)
+    with Watch(2, 1) as watch:
+        watch.started("05_spiral")
+        watch.needs({"spiral/none/0": 60.0, "spiral/none/1": 60.0})
+        watch.told({"done": "spiral/none/0", "nfe": 20.0, "seconds": 60.0})
+        watch.stopped("05_spiral", "done", 61.0)
+    shown = screen.getvalue()
+    for expected in (
+        "notebooks",
+        "1/2",
+        "training runs",
+        "spiral/none/0",
+        "about 60 s left",
+        "done   05_spiral  61.0 s",
+    ):
+        assert expected in shown, expected
+
+
+def test_a_notebook_tells_the_runner_of_the_runs_that_it_makes(bundle: Path) -> None:
+    tells = "from reproduce.runs import told\ntold.to_do({'x/none/0': 3.0})\ntold.done('x/none/0', nfe=8, seconds=2.0)"
+    write(bundle / "notebooks" / "01_good.ipynb", READS, tells)
+    said: list[str] = []
+    runner.run("smoke", jobs=1, root=bundle, say=said.append)
+    assert "run    1/1  x/none/0: NFE 8.0, 2 s" in said
+
+
+def test_the_experiments_that_a_notebook_names_are_those_whose_runs_it_needs() -> None:
+    named = {path.stem: experiments_named(path) for path in SOURCES}
+    assert named["05_spiral_ode"] == {"spiral_ode"}
+    assert named["09_mnist_sde"] == {"mnist_sde"}
+    assert named["01_one_step"] == set()
+    from reproduce import experiments
+
+    assert set().union(*named.values()) == set(experiments.names()), "each experiment has its lesson"
+
+
+# The reader's own copies
+
+
+def test_the_readers_copies_are_made_renewed_while_untouched_and_never_overwritten(tmp_path: Path) -> None:
+    for name in ("01_a", "02_b"):
+        write(tmp_path / "notebooks" / f"{name}.ipynb")
+    assert list(workbook.update(tmp_path)) == ["new    my_lessons/01_a.ipynb", "new    my_lessons/02_b.ipynb"]
+    assert list(workbook.update(tmp_path)) == []
+    mine = tmp_path / "my_lessons" / "02_b.ipynb"
+    mine.write_text("my answers")
+    assert list(workbook.update(tmp_path)) == []
+    for name in ("01_a", "02_b"):
+        write(tmp_path / "notebooks" / f"{name}.ipynb", "print('newer')", READS)
+    newer, yours = workbook.update(tmp_path)
+    assert newer == "newer  my_lessons/01_a.ipynb"
+    assert yours.startswith("yours  my_lessons/02_b.ipynb: the lesson has changed since; rename your copy")
+    assert mine.read_text() == "my answers"
+    mine.rename(tmp_path / "my_lessons" / "02_mine.ipynb")
+    assert list(workbook.update(tmp_path)) == ["new    my_lessons/02_b.ipynb"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_master_that_jupyter_executed_is_saved_as_git_has_it(path: Path) -> None:
+    notebook = json.loads(path.read_text())
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = (
+                [{"output_type": "stream", "name": "stdout", "text": "1"}],
+                number,
+            )
+            cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.13.0", "file_extension": ".py"}
+    workbook.save_masters_without_outputs({"type": "notebook", "content": notebook}, f"notebooks/{path.name}")
+    assert nbformat.writes(nbformat.from_dict(notebook)).rstrip() == path.read_text().rstrip()
+    elsewhere = {"cells": [{"cell_type": "code", "outputs": [1], "execution_count": 1, "metadata": {}}], "metadata": {}}
+    workbook.save_masters_without_outputs({"type": "notebook", "content": elsewhere}, f"my_lessons/{path.name}")
+    assert elsewhere["cells"][0]["outputs"] == [1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_link_of_a_lesson_leads_to_a_file_of_the_repository_also_from_the_readers_folder(path: Path) -> None:
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\((?!https?://|#|mailto:|attachment:)([^)\s#]+)", prose)
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    for link in links:
+        target = os.path.relpath((path.parent / link).resolve(), ROOT)
+        assert target in tracked or (ROOT / target).is_dir(), link
+        is_lesson = Path(target).parent == Path("notebooks")  # which has a copy there
+        assert is_lesson or (ROOT / workbook.FOLDER / link).resolve() == ROOT / target, link

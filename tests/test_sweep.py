@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -342,10 +342,18 @@ def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home:
     assert lines[-1].startswith("1 of 12 runs are stored, 11 to train: about ")
     assert lines[0] == "  train  spiral_ode/none/1@1e-06"
     seconds = store.rows("smoke")[0].seconds["train"]
-    assert sweep.estimate(tiny[1:3], 2) == pytest.approx(seconds)
+    assert estimate.total(tiny[1:3], 2) == pytest.approx(seconds)
     doubled = replace(tiny[1], overrides={**TINY, "steps": 24})
-    assert sweep.estimate([doubled], 1) == pytest.approx(2 * seconds)
-    assert [sweep.in_words(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+    assert estimate.total([doubled], 1) == pytest.approx(2 * seconds)
+    committed = home / "data" / "reference" / "measured" / "quick" / "mnist_ode"
+    committed.mkdir(parents=True)
+    row = store.rows("smoke")[0]
+    other = replace(row, experiment="mnist_ode", seconds={"train": 6.0, "predict": 1.0})
+    (committed / "none-seed0-x.json").write_text(json.dumps(asdict(other)))
+    size = row.budget["steps"] * row.budget["batch"]
+    run = Run("mnist_ode", "none", 0, "smoke", overrides={"steps": size, "batch": 1})
+    assert estimate.seconds_each([run]) == [pytest.approx(6.0)], "before anything is stored here: the committed rows"
+    assert [estimate.in_words(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
 
 
 @pytest.fixture

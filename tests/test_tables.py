@@ -12,6 +12,7 @@ import pytest
 from reproduce import checkout
 from reproduce.plots import base as plots
 from reproduce.report import tables
+from reproduce.runs import store
 from reproduce.runs.store import Row
 
 ROW = Row(
@@ -141,5 +142,6 @@ def test_a_figure_is_stored_with_alt_text_and_what_it_was_drawn_from_and_is_byte
     assert b"ten digits" in contents[0][2]
 
 
-def test_figures_of_the_smoke_profile_never_touch_the_committed_ones() -> None:
-    assert plots.figures_folder("smoke") != plots.figures_folder("quick") == checkout.ROOT / "figures"
+def test_figures_of_a_run_never_touch_the_published_ones() -> None:
+    folders = [store.figures_folder(profile) for profile in store.PROFILES]
+    assert len({*folders, checkout.ROOT / "figures"}) == 1 + len(store.PROFILES)

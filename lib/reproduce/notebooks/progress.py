@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -41,7 +42,8 @@ class Watch(AbstractContextManager["Watch"]):
             console=console,
         )
         self._live = say is None and console.is_terminal
-        self._say = say or (console.print if self._live else lambda line: print(f"{line}\n", end="", flush=True))
+        above = partial(console.print, markup=False, highlight=False)
+        self._say = say or (above if self._live else lambda line: print(f"{line}\n", end="", flush=True))
         self._of: dict[str, TaskID] = {}
 
     def __enter__(self) -> Watch:
@@ -98,7 +100,7 @@ class Watch(AbstractContextManager["Watch"]):
             place = f"{len(self.made)}/{len(self.expected)}"
         if not self._live:
             self._say(f"run    {place}  {name}: NFE {what['nfe']:.1f}, {what['seconds']:.0f} s{self._rest()}")
-        self._draw(last=name)
+        self._draw()
 
     def left(self) -> float | None:
         """Seconds until all known runs are made, None while nothing is measured.
@@ -121,12 +123,13 @@ class Watch(AbstractContextManager["Watch"]):
         seconds = self.left()
         return f", about {in_words(seconds)} left" if seconds else ""
 
-    def _draw(self, last: str = "") -> None:
+    def _draw(self) -> None:
         if not self._live:
             return
         with self._lock:
             running = ", ".join(self.running)
             made, expected, ended = len(self.made), len(self.expected), self.ended
+            last = next(reversed(self.made), "")
         self._bars.update(self._of["notebooks"], completed=ended, note=running)
-        note = (f"{last}{self._rest()}" if last else self._rest().removeprefix(", ")) if expected else ""
+        note = f"{last}{self._rest()}".removeprefix(", ")
         self._bars.update(self._of["runs"], completed=made, total=expected or None, note=note)

@@ -18,6 +18,9 @@ VERDICTS = (HOLDS, DIRECTION, FAILS, NOT_RUN)
 MEASURES = {"nfe": "NFE ratio", "predict": "faster prediction", "train": "faster training"}
 
 
+TOO_LITTLE = "too little of the gain is kept"
+
+
 @dataclass(frozen=True)
 class Claim:
     """One published number, and what would bear it out."""
@@ -214,7 +217,17 @@ def _keeps(claim: Claim, against: Comparison, numbers: Mapping[str, float]) -> t
     if math.isnan(against.gain):
         return False, True, against.gain_note
     some = against.gain >= numbers["gain_for_direction"]
-    return against.gain >= numbers["gain_to_hold"], some, "too little of the gain is kept"
+    return against.gain >= numbers["gain_to_hold"], some, TOO_LITTLE
+
+
+def met_by_means(judgement: Judgement) -> bool:
+    """Whether a claim that shows the direction only has means, without their intervals, as good as published."""
+    return judgement.verdict == DIRECTION and all(map(judgement.claim.met_by_mean, judgement.findings))
+
+
+def blocked_by_gain(judgement: Judgement) -> bool:
+    """Whether it is the gain kept, of one line at least, that keeps such a claim from holding."""
+    return met_by_means(judgement) and any(finding.why == TOO_LITTLE for finding in judgement.findings)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import claims, report, tables
+from reproduce.report import caveats, claims, report, tables
+from reproduce.report.claims import Book
 from reproduce.report.evidence import Evidence, kept
 from reproduce.runs import store
 
@@ -62,17 +63,27 @@ def _ledger(parts: Sequence[Evidence]) -> str:
         return _wrapped(f"**Claims of the papers:** no rows are committed yet. {links}")
     rules = claims.book()
     goals = [report.goal_in_words(rules, part) for part in parts if part.profile == rules.goal["profile"]]
-    head = f"**{len(rules.claims)} claims of the papers**, judged on the committed rows by rules written down before:"
+    head = f"**{len(rules.claims)} claims of the papers**, judged on the committed rows:"
     short = _wrapped(
         f"**Local penalties against vanilla, published and measured** (rows: {parts[0].name}; ratios of means over "
         "seeds, with intervals):"
     )
     blocks = [short, tables.markdown(report.in_short(rules, parts[0])), head]
-    return "\n\n".join([*blocks, tables.markdown(report.head(rules, parts)), *map(_wrapped, [*goals, links])])
+    blocks += [tables.markdown(report.head(rules, parts)), *map(_wrapped, goals)]
+    return "\n\n".join([*blocks, _caveats(rules, parts[0]), _wrapped(links)])
 
 
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
+def _caveats(rules: Book, part: Evidence) -> str:
+    """What to know before believing the tables above, and the cheap alternative."""
+    lines = "\n".join(_wrapped(f"* {line}", indent="  ") for line in caveats.caveats(rules, part))
+    other = caveats.loosened_in_words(part)
+    table = [_wrapped(other), tables.markdown(caveats.loosened(part))] if other else []
+    return "\n\n".join(["**Before you believe the tables above:**", lines, *table])
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    lines = textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
+    return "\n".join(lines)
 
 
 def _times(times: Mapping[str, Time]) -> str:

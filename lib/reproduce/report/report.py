@@ -219,15 +219,20 @@ def _conclusion(rules: Book, part: Evidence) -> str:
     judged = claims.ledger(rules, part)
     of = {verdict: [one for one in judged if one.verdict == verdict] for verdict in claims.VERDICTS}
     ids = {verdict: ", ".join(one.claim.id for one in found) or "none" for verdict, found in of.items()}
-    wide = ", ".join(one.claim.id for one in of[claims.DIRECTION] if all(map(one.claim.met_by_mean, one.findings)))
+    met = [one for one in of[claims.DIRECTION] if claims.met_by_means(one)]
+    reasons = {
+        "too little of the gain is kept": [one.claim.id for one in met if claims.blocked_by_gain(one)],
+        "only its interval reaches further": [one.claim.id for one in met if not claims.blocked_by_gain(one)],
+    }
+    wide = "; ".join(f"{', '.join(found)}: {why}" for why, found in reasons.items() if found)
     missing = dict.fromkeys(finding.experiment for one in of[NOT_RUN] for finding in one.deciding)
     sentences = [
         f"**{part.name}**, {len(part.found())} of {len(part.wanted)} rows, {len(judged)} claims.",
         f"Holds: {ids[claims.HOLDS]}.",
         f"Same direction: {ids[claims.DIRECTION]}"
-        + (f" (in {wide} the mean is as good as published, and only not surely so)." if wide else "."),
+        + (f" (the mean alone is as good as published in {wide})." if wide else "."),
         f"Does not hold: {ids[claims.FAILS]}.",
-        f"Not run: {ids[NOT_RUN]}" + (f" (for want of rows of {', '.join(missing)})." if missing else "."),
+        f"Not run: {ids[NOT_RUN]}" + (f" (no rows of {', '.join(missing)})." if missing else "."),
     ]
     return " ".join(sentences)
 
