@@ -16,7 +16,7 @@ from reproduce.experiments.physionet import Batch, kl_weight, loss, metric
 from reproduce.models.latent import LatentODE, Prediction, Recognition, cell_inputs
 from reproduce.models.losses import kl_from_standard_normal, observed_log_likelihood, observed_squared_error
 from reproduce.models.solve import hold_still
-from reproduce.runs import train
+from reproduce.runs import key as keys
 from reproduce.runs.evaluation import evaluate
 
 N, TIMES, VARIABLES, SIZE, STATE = 5, 7, 4, 3, 2
@@ -278,4 +278,4 @@ def test_settings_are_chosen_on_stays_that_are_neither_trained_on_nor_tested_on(
     test, validation = (experiment.problem(budget, part) for part in ("test", "validation"))
     assert validation.n_train < test.n_train
     assert "validation" in validation.data
-    assert train.ingredients("physionet", test)["files"] != train.ingredients("physionet", validation)["files"]
+    assert keys.ingredients("physionet", test)["files"] != keys.ingredients("physionet", validation)["files"]

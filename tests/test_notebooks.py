@@ -310,10 +310,10 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
 
 
 FIGURE = """from reproduce import checkout, files
-from reproduce.runs import told
+from reproduce.runs import events
 path = checkout.ROOT / "figures" / profile / "picture.png"
 files.write_atomically(path, b"picture")
-told.file(path)"""
+events.file(path)"""
 ROW = """from reproduce.runs.store import Row, write
 none = dict.fromkeys(("nfe", "accepted", "rejected", "train_nfe"), 1.0)
 none |= dict.fromkeys(("key", "experiment", "regularizer", "part", "note", "metric"), "x")
@@ -506,7 +506,7 @@ def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody
     assert "2 of 2 finished (2 kept)" in again.stdout
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 def test_every_notebook_runs_in_the_smoke_profile() -> None:
     if not SOURCES:
         pytest.skip("there are no notebooks in notebooks/ yet")
@@ -573,7 +573,8 @@ def test_on_a_terminal_two_bars_tell_of_notebooks_and_runs(monkeypatch: pytest.M
 
 
 def test_a_notebook_tells_the_runner_of_the_runs_that_it_makes(bundle: Path) -> None:
-    tells = "from reproduce.runs import told\ntold.to_do({'x/none/0': 3.0})\ntold.done('x/none/0', nfe=8, seconds=2.0)"
+    to_do, done = "events.to_do({'x/none/0': 3.0})", "events.done('x/none/0', nfe=8, seconds=2.0)"
+    tells = f"from reproduce.runs import events\n{to_do}\n{done}"
     write(bundle / "notebooks" / "01_good.ipynb", READS, tells)
     said: list[str] = []
     runner.run("smoke", jobs=1, root=bundle, say=said.append)

@@ -17,8 +17,7 @@ import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
-from reproduce import checkout, experiments
-from reproduce.plots import base as plots
+from reproduce import checkout, experiments, plots
 from reproduce.runs import provenance, source
 from reproduce.runs.store import Row
 

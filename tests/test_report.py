@@ -19,11 +19,10 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from reproduce import checkout, cli
+from reproduce import checkout, cli, plots
 from reproduce.notebooks.outcome import Outcome
-from reproduce.plots import base as plots
 from reproduce.plots import report as plots_report
-from reproduce.report import caveats, claims, evidence, front, keep, page, papers, report, tables
+from reproduce.report import caveats, claims, evidence, front, page, papers, publish, report, tables
 from reproduce.report.evidence import KEPT, OWN, Evidence, Wanted
 from reproduce.runs import store
 from reproduce.runs.store import Row
@@ -317,11 +316,11 @@ def test_keep_publishes_the_pictures_of_the_lessons_that_were_run_and_of_no_othe
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             (folder / name).write_bytes(b"a picture")
-    assert keep.keep_pictures("quick") == "1 pictures of 1 lessons published in figures"
+    assert publish.pictures("quick") == "1 pictures of 1 lessons published in figures"
     assert {path.name for path in published.iterdir() if path.is_file()} == {
         "05_new.png", "05_new.json", "06_fit.png", "README.txt",
     }  # fmt: skip
-    assert keep.keep_pictures("paper") == "no pictures published"
+    assert publish.pictures("paper") == "no pictures published"
 
 
 # What a reader must know before
@@ -483,7 +482,7 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp
     assert html.exists()
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing(tmp_path: Path) -> None:
     shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
     for name in ("DEVIATIONS.md", "requirements.lock"):

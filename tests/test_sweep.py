@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from reproduce import checkout, experiments
-from reproduce.runs import checkpoint, source, store, sweep, train
+from reproduce.runs import checkpoint, estimate, source, store, sweep, train
+from reproduce.runs import key as keys
 from reproduce.runs import run as runs
 from reproduce.runs.run import Run, find_run, needed, status, why
 from reproduce.runs.store import Row
@@ -48,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tiny_runs() -> list[Run]:
-    names = ["none", "local_biased", "local_unbiased", train.CONTROL]
+    names = ["none", "local_biased", "local_unbiased", store.CONTROL]
     return [Run("spiral_ode", name, seed, "smoke", overrides=TINY) for name in names for seed in range(3)]
 
 
@@ -62,7 +63,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     original = train.train
 
     def counting(experiment: object, regularizer: object, seed: int, *rest: object, **more: object) -> object:
-        trained.append(f"{getattr(regularizer, 'name', train.CONTROL)}{seed}")
+        trained.append(f"{getattr(regularizer, 'name', store.CONTROL)}{seed}")
         return original(experiment, regularizer, seed, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(train, "train", counting)
@@ -75,9 +76,9 @@ def test_a_sweep_trains_only_what_is_missing_once_and_keeps_the_order(
     trained, tiny = count(monkeypatch), tiny_runs()
     first = sweep.sweep([tiny[0], tiny[3], tiny[0]], jobs=1)
     more = sweep.sweep([tiny[3], tiny[9], tiny[0]], jobs=1)
-    assert trained == ["none0", "local_biased0", f"{train.CONTROL}0"]
+    assert trained == ["none0", "local_biased0", f"{store.CONTROL}0"]
     assert [row.regularizer for row in first] == ["none", "local_biased", "none"]
-    assert [row.regularizer for row in more] == ["local_biased", train.CONTROL, "none"]
+    assert [row.regularizer for row in more] == ["local_biased", store.CONTROL, "none"]
     assert more[2] == first[0]
 
 
@@ -305,8 +306,8 @@ def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monke
     assert why(longer, row) == ["budget.steps: 6 -> 7"]
     [(stale, old)] = status([longer]).stale
     assert (stale, old) == (longer, row)
-    ingredients = train.ingredients
-    monkeypatch.setattr(train, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
+    ingredients = keys.ingredients
+    monkeypatch.setattr(keys, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
     assert any(line.startswith("files.") for line in why(run, row))
     assert status([run]).missing == [run]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from reproduce import checkout
-from reproduce.plots import base as plots
+from reproduce import checkout, plots
 from reproduce.report import tables
 from reproduce.runs import store
 from reproduce.runs.store import Row

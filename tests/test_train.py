@@ -72,7 +72,7 @@ def test_the_regularizer_draws_from_its_own_generator_so_that_batches_stay_the_s
 
 def test_the_control_never_evaluates_the_dynamics_and_is_the_linear_classifier() -> None:
     trained = train.train(experiments.get("mnist_ode"), None, 0, "smoke")
-    assert trained.row.regularizer == train.CONTROL
+    assert trained.row.regularizer == store.CONTROL
     assert trained.row.nfe == trained.row.train_nfe == trained.row.accepted == 0
     model, x = trained.model, torch.rand(3, 28, 28)
     assert isinstance(model, ODEClassifier)
@@ -196,7 +196,7 @@ def test_the_key_knows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
         Run("spiral_ode", "local_biased", 0, "smoke", settings={"step": "initial"}),
         Run("spiral_ode", "local_biased", 0, "smoke", overrides={"rtol": 1e-3}),
         Run("spiral_ode", "local_biased", 0, "smoke", overrides={"data": {"n_times": 20, "t1": 1.5}}),
-        Run("spiral_ode", train.CONTROL, 0, "smoke"),
+        Run("spiral_ode", store.CONTROL, 0, "smoke"),
     ]
     assert len({run.key() for run in runs}) == len(runs)
     assert runs[0].key() == Run("spiral_ode", "local_biased", 0, "smoke").key()

@@ -14,7 +14,7 @@ from reproduce import checkout, doctor
 from reproduce.notebooks import runner, workbook
 from reproduce.notebooks.contract import ParameterError
 from reproduce.notebooks.outcome import Outcome, explain
-from reproduce.report import front, keep, output
+from reproduce.report import front, output, publish
 from reproduce.runs import provenance, store
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -70,7 +70,7 @@ def reproduce(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Make the report from the rows that are stored; with --keep, have git see rows, pictures and README block."""
     if options.keep:
-        print(keep.keep_rows(options.profile))
+        print(publish.rows(options.profile))
     [outcome] = runner.run(options.profile, only=runner.REPORT[:2], jobs=1, wait=options.wait)
     output.write_page(options.profile)
     if outcome.failure:
@@ -78,7 +78,7 @@ def report(options: argparse.Namespace) -> int:
         return FAILED
     print(f"the report: {output.shown(output.page_path(options.profile))}")
     if options.keep:
-        print(keep.keep_pictures(options.profile), keep.keep_front(), "commit what changed", sep="\n")
+        print(publish.pictures(options.profile), publish.readme(), "commit what changed", sep="\n")
     return OK
 
 

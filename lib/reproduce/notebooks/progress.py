@@ -88,7 +88,7 @@ class Watch(AbstractContextManager["Watch"]):
         self._draw()
 
     def told(self, what: Mapping[str, Any]) -> None:
-        """A notebook told of something (see runs.told)."""
+        """A notebook told of something (see runs.events)."""
         if "to_do" in what:
             self.needs(what["to_do"])
         if "done" not in what:

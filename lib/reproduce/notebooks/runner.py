@@ -21,12 +21,12 @@ import nbformat
 from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.notebooks import stamps
-from reproduce.notebooks.alone import alone
 from reproduce.notebooks.contract import ParameterError, check_parameters, experiments_named
+from reproduce.notebooks.lock import alone
 from reproduce.notebooks.outcome import Failure, Outcome
 from reproduce.notebooks.progress import Watch
 from reproduce.notebooks.worker import RESULT
-from reproduce.runs import provenance, told
+from reproduce.runs import events, provenance
 from reproduce.runs.store import PROFILES
 
 REPORT = "12_report"
@@ -100,7 +100,7 @@ def run(
 
     Raises:
         ValueError: before anything runs, for an unknown profile or number and for parameters that a notebook does
-            not accept; alone.Busy, which is one, if another process executes notebooks here.
+            not accept; lock.Busy, which is one, if another process executes notebooks here.
     """
     if profile not in PROFILES:
         raise ParameterError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
@@ -205,7 +205,7 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
             worker = subprocess.Popen(
                 [sys.executable, "-m", "reproduce.notebooks.worker"],
                 cwd=order.root,
-                env=os.environ | own | {"REGNDE_HOME": str(order.root), told.PLACE: str(told_path)},
+                env=os.environ | own | {"REGNDE_HOME": str(order.root), events.PLACE: str(told_path)},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -231,7 +231,7 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
 
 
 def _heard(worker: subprocess.Popen[str], told_path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what the processes of a worker tell (see `runs.told`), as it comes, until the worker has ended."""
+    """Yield what the processes of a worker tell (see `runs.events`), as it comes, until the worker has ended."""
     with told_path.open(encoding="utf-8") as stream:
         beginning, ended = "", False
         while not ended:

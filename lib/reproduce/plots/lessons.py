@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduce.plots.base import DASHES, MARKERS, PALETTE, Look
+from reproduce.plots.palette import DASHES, MARKERS, PALETTE, Look
 
 
 def method_look(method: str) -> Look:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from reproduce.plots import base as plots
+from reproduce import plots
 from reproduce.report import tables
 
 HOURS = 48

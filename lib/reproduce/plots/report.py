@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reproduce.plots import base as plots
+from reproduce import plots
 from reproduce.report import papers, tables
 from reproduce.report.evidence import Evidence
 from reproduce.report.ratios import Comparison, Ratio, compare

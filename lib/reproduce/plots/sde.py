@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
-from reproduce.plots import base as plots
+from reproduce import plots
 from reproduce.report import tables
 from reproduce.runs.store import Row
 

@@ -10,9 +10,8 @@ import pandas as pd
 import yaml
 
 from reproduce import checkout
-from reproduce.runs.store import Row
+from reproduce.runs.store import CONTROL, VANILLA, Row
 
-VANILLA, CONTROL = "none", "no_dynamics"
 LABELS = {
     VANILLA: "vanilla",
     "steer": "STEER",

@@ -14,6 +14,7 @@ from filelock import FileLock
 from regnde import Regularizer, make_regularizer
 from reproduce import checkout, experiments
 from reproduce.experiments import Budget
+from reproduce.runs import key as keys
 from reproduce.runs import store, train
 from reproduce.runs.store import Row
 from reproduce.runs.train import Trained
@@ -25,7 +26,7 @@ class Run:
 
     experiment: str
     regularizer: str
-    """Name in the menu (and a variant after a colon), or train.CONTROL."""
+    """Name in the menu (and a variant after a colon), or store.CONTROL."""
     seed: int
     profile: str
     part: str = "test"
@@ -47,21 +48,21 @@ class Run:
 
     def make_regularizer(self) -> Regularizer | None:
         """Return the regularizer with the profile's settings for it; None for the control."""
-        if self.regularizer == train.CONTROL:
+        if self.regularizer == store.CONTROL:
             return None
         of_profile = self.budget().regularizers.get(self.regularizer, {})
         return make_regularizer(self.regularizer, **{**of_profile, **self.settings})
 
     def ingredients(self) -> dict[str, Any]:
-        """Return what the run depends on beside its settings: see `train.ingredients`."""
+        """Return what the run depends on beside its settings: see `key.ingredients`."""
         problem = experiments.get(self.experiment).problem(self.budget(), self.part)
-        return train.ingredients(self.experiment, problem)
+        return keys.ingredients(self.experiment, problem)
 
     def key(self) -> str:
         """Return the key of the row that this run makes."""
         experiment, regularizer = experiments.get(self.experiment), self.make_regularizer()
         made_of = self.ingredients()
-        return train.key(experiment, regularizer, self.seed, self.profile, self.part, self.budget(), made_of)
+        return keys.key_of_run(experiment, regularizer, self.seed, self.profile, self.part, self.budget(), made_of)
 
     def stored(self) -> Row | None:
         """Return the stored row of this run, or None: a row with another key is stale and not returned."""

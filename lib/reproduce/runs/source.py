@@ -22,7 +22,10 @@ ROOTS = ("reproduce.runs.train", "regnde.penalties.menu")
 
 BOOKKEEPING = (
     "reproduce.checkout",
+    "reproduce.files",
     "reproduce.experiments",
+    "reproduce.runs.events",
+    "reproduce.runs.key",
     "reproduce.runs.provenance",
     "reproduce.runs.source",
     "reproduce.runs.store",

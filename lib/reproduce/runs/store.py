@@ -11,9 +11,11 @@ from typing import Any
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.runs import told
+from reproduce.runs import events
 
 PROFILES = ("smoke", "quick", "paper")
+VANILLA, CONTROL = "none", "no_dynamics"
+"""Regularizers of a row: none at all; and the control, the same model with its dynamics set to zero, trained alike."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def write(row: Row, weights: bytes | None = None) -> Path:
     if weights is not None:
         write_atomically(path.with_suffix(".pt"), weights)
     write_atomically(path, (json.dumps(asdict(row), indent=1, sort_keys=True) + "\n").encode())
-    told.file(path)
+    events.file(path)
     return path
 
 
@@ -121,7 +123,7 @@ def read(path: Path) -> Row:
 def find(profile: str, experiment: str, key: str) -> Row | None:
     """Return the stored row with this key, or None."""
     for path in (results_folder(profile) / experiment).glob(f"*-{key}.json"):
-        told.file(path)
+        events.file(path)
         return read(path)
     return None
 

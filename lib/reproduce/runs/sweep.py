@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from reproduce import checkout
-from reproduce.runs import estimate, store, told
+from reproduce.runs import estimate, events, store
 from reproduce.runs.run import Run, needed, status, weights_path
 from reproduce.runs.store import Row
 
@@ -178,16 +178,16 @@ class _Progress:
         self.names = _names(runs)
         self.left, self.jobs, self.total = dict(runs), jobs, len(runs)
         each = estimate.seconds_each(runs.values())
-        told.to_do(dict(zip(self.names.values(), each, strict=True)))
+        events.to_do(dict(zip(self.names.values(), each, strict=True)))
         self.seconds = dict(zip(runs, each, strict=True))
         watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.bar = tqdm(total=self.total, desc="training runs", disable=told.listens() or not watched or not runs)
+        self.bar = tqdm(total=self.total, desc="training runs", disable=events.listens() or not watched or not runs)
 
     def done(self, key: str, row: Row) -> None:
         del self.left[key]
-        told.done(self.names[key], nfe=row.nfe, seconds=row.seconds["train"])
+        events.done(self.names[key], nfe=row.nfe, seconds=row.seconds["train"])
         self.bar.update()
-        if self.bar.disable and not told.listens():
+        if self.bar.disable and not events.listens():
             known = [seconds for seconds in (self.seconds[other] for other in self.left) if seconds]
             rest = f", {estimate.in_words(sum(known) / self.jobs)} left" if known else ""
             made = f"{self.total - len(self.left)}/{self.total} {self.names[key]}"

@@ -16,14 +16,12 @@ from tqdm.auto import tqdm
 from regnde import Regularizer
 from reproduce.experiments import Budget, Experiment, Problem
 from reproduce.models.solve import Solve, hold_still
-from reproduce.runs import checkpoint, provenance, source, store
+from reproduce.runs import checkpoint, key, provenance, source, store
 from reproduce.runs.evaluation import evaluate, generator, nfe_elsewhere, solver
 from reproduce.runs.store import Row
 
 IMPORTED = time.time()
 """When this process imported the library, as the clock of files."""
-CONTROL = "no_dynamics"
-"""Name of the control: the same model with its dynamics set to zero, trained alike."""
 
 
 @dataclass(frozen=True)
@@ -43,41 +41,6 @@ def check_source(experiment: str) -> None:
     edited = [file.name for file in files if file.exists() and file.stat().st_mtime > IMPORTED]
     if edited:
         raise RuntimeError(f"{', '.join(edited)} changed on disk after this process started: restart it (the kernel)")
-
-
-def ingredients(experiment: str, problem: Problem) -> dict[str, Any]:
-    """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
-    return {
-        "files": [list(file) for file in problem.files],
-        "source": source.source_hashes(experiment),
-        "lock": provenance.lock_hash(),
-        "device": "cpu",
-        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
-    }
-
-
-def key(
-    experiment: Experiment,
-    regularizer: Regularizer | None,
-    seed: int,
-    profile: str,
-    part: str,
-    budget: Budget,
-    made_of: dict[str, Any],
-) -> str:
-    """Return the key of the row that `run` makes with these arguments (regularizer None: the control)."""
-    return store.key_of(
-        {
-            "experiment": experiment.name,
-            "regularizer": CONTROL if regularizer is None else regularizer.name,
-            "settings": {} if regularizer is None else regularizer.settings,
-            "seed": seed,
-            "profile": profile,
-            "part": part,
-            "budget": budget.of_one_run(),
-            "made_of": made_of,
-        }
-    )
 
 
 def run(
@@ -131,8 +94,8 @@ def train(
         torch.manual_seed(generator(seed, "initialization").initial_seed())
         model = problem.model()
     check_source(experiment.name)
-    made_of = ingredients(experiment.name, problem)
-    row_key = key(experiment, regularizer, seed, profile, part, budget, made_of)
+    made_of = key.ingredients(experiment.name, problem)
+    row_key = key.key_of_run(experiment, regularizer, seed, profile, part, budget, made_of)
     keep = None if checkpoint_path is None else (checkpoint_path, row_key)
     history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep, metric=experiment.metric)
     solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
@@ -143,7 +106,7 @@ def train(
     row = Row(
         key=row_key,
         experiment=experiment.name,
-        regularizer=CONTROL if regularizer is None else regularizer.name,
+        regularizer=store.CONTROL if regularizer is None else regularizer.name,
         settings={} if regularizer is None else dict(regularizer.settings),
         seed=seed,
         profile=profile,
@@ -187,7 +150,7 @@ def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor]) -> Tra
     model = problem.model()
     model.load_state_dict(weights)
     noise = generator(row.seed, "paths of the evaluation")
-    return Trained(row, model, problem, hold_still if row.regularizer == CONTROL else solver(budget, noise=noise))
+    return Trained(row, model, problem, hold_still if row.regularizer == store.CONTROL else solver(budget, noise=noise))
 
 
 def learning_rate(budget: Budget, step: int) -> float:

@@ -12,7 +12,7 @@ PICTURES_OF = "quick"
 """The profile whose pictures are the published ones."""
 
 
-def keep_rows(profile: str) -> str:
+def rows(profile: str) -> str:
     """Copy this machine's rows to the committed ones; return what was done, in words; ValueError as evidence.keep."""
     from reproduce.runs.run import needed  # here, since PyTorch takes seconds
 
@@ -20,7 +20,7 @@ def keep_rows(profile: str) -> str:
     return f"{len(kept.found())} of {len(kept.wanted)} rows kept in {shown(store.committed_folder(profile))}"
 
 
-def keep_pictures(profile: str) -> str:
+def pictures(profile: str) -> str:
     """Copy a profile's pictures to the published ones, and remove published ones that the profile has no more.
 
     Only the lessons that have pictures here count: those of the others stay. Profiles but PICTURES_OF publish none.
@@ -40,6 +40,6 @@ def keep_pictures(profile: str) -> str:
     return f"{sum(name.endswith('.png') for name in names)} pictures of {len(lessons)} lessons published in figures"
 
 
-def keep_front() -> str:
+def readme() -> str:
     """Bring the README's generated block up to date; return what was done, in words."""
     return "README.md: the generated block is " + ("new" if front.update() else "as it was")

@@ -1,0 +1,46 @@
+"""What the key of a row covers: its settings and budget, data files, source, lock, device and dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from regnde import Regularizer
+from reproduce.experiments import Budget, Experiment, Problem
+from reproduce.runs import provenance, source, store
+
+
+def ingredients(experiment: str, problem: Problem) -> dict[str, Any]:
+    """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
+    return {
+        "files": [list(file) for file in problem.files],
+        "source": source.source_hashes(experiment),
+        "lock": provenance.lock_hash(),
+        "device": "cpu",
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
+
+
+def key_of_run(
+    experiment: Experiment,
+    regularizer: Regularizer | None,
+    seed: int,
+    profile: str,
+    part: str,
+    budget: Budget,
+    made_of: dict[str, Any],
+) -> str:
+    """Return the key of the row that `train.run` makes with these arguments (regularizer None: the control)."""
+    return store.key_of(
+        {
+            "experiment": experiment.name,
+            "regularizer": store.CONTROL if regularizer is None else regularizer.name,
+            "settings": {} if regularizer is None else regularizer.settings,
+            "seed": seed,
+            "profile": profile,
+            "part": part,
+            "budget": budget.of_one_run(),
+            "made_of": made_of,
+        }
+    )
