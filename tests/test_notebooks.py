@@ -623,6 +623,7 @@ def test_a_master_that_jupyter_executed_is_saved_as_git_has_it(path: Path) -> No
             )
             cell["metadata"]["execution"] = {"iopub.status.busy": "now"}
     notebook["metadata"]["language_info"] = {"name": "python", "version": "3.13.0", "file_extension": ".py"}
+    notebook["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
     workbook.save_masters_without_outputs({"type": "notebook", "content": notebook}, f"notebooks/{path.name}")
     assert nbformat.writes(nbformat.from_dict(notebook)).rstrip() == path.read_text().rstrip()
     elsewhere = {"cells": [{"cell_type": "code", "outputs": [1], "execution_count": 1, "metadata": {}}], "metadata": {}}

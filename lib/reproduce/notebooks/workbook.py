@@ -12,6 +12,11 @@ from reproduce.files import write_atomically
 
 FOLDER = "my_lessons"
 """Beside notebooks/, so that every link of a lesson leads to the same place; ignored by git."""
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+"""Of every master."""
 MADE = ".made.json"
 """In it: the sha256 of each copy as it was made, and of the master that it was made of."""
 
@@ -61,4 +66,4 @@ def save_masters_without_outputs(model: dict[str, Any], path: str, **others: Any
             cell["outputs"], cell["execution_count"] = [], None
         for name in ("execution", "trusted"):
             cell["metadata"].pop(name, None)
-    notebook["metadata"] = {"kernelspec": notebook["metadata"]["kernelspec"], "language_info": {"name": "python"}}
+    notebook["metadata"] = METADATA
