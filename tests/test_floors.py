@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import regnde
+from reproduce import checkout
 from reproduce.runs.source import LIB
 
 FLOORS = {
@@ -100,6 +103,23 @@ def test_the_library_never_imports_the_laboratory() -> None:
 def test_the_laboratory_takes_the_library_by_its_public_names_only() -> None:
     by_home = {name: sorted(other for other in ARROWS[name] if other.startswith("regnde.")) for name in MODULES}
     assert {name: found for name, found in by_home.items() if found and name.startswith("reproduce")} == {}
+
+
+def test_lessons_and_readme_take_the_library_by_its_public_names_only() -> None:
+    pages = [checkout.ROOT / "README.md", *(checkout.ROOT / "notebooks").glob("*.ipynb")]
+    inner = {page.name: re.findall(r"(?:from|import) regnde\.[\w.]+", page.read_text()) for page in pages}
+    assert {name: found for name, found in inner.items() if found} == {}
+
+
+def test_each_public_name_is_passed_on_once() -> None:
+    assert sorted(regnde.__all__) == sorted(set(_names_passed_on()))
+    assert len(regnde.__all__) == len(set(regnde.__all__))
+
+
+def _names_passed_on() -> Iterator[str]:
+    for node in ast.walk(ast.parse(MODULES["regnde"].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
 
 
 def test_experiments_and_penalties_never_meet_below_the_runs() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,45 @@ def test_conda_and_binder_install_the_same_lock() -> None:
     assert environment["name"] == "regnde"
     [by_pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert by_pip == ["-r requirements.lock", "-e ."]
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_library_alone_and_asks_for_nothing_that_only_the_laboratory_needs(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    [wheel] = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        names = [name for name in content.namelist() if ".dist-info/" not in name]
+        [metadata] = [content.read(name).decode() for name in content.namelist() if name.endswith("/METADATA")]
+    expected = {str(path.relative_to(ROOT / "lib")) for path in (ROOT / "lib" / "regnde").rglob("*.py")}
+    assert set(names) == expected | {"regnde/py.typed"}
+    asked = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, flags=re.MULTILINE)
+    assert sorted(asked) == ["numpy", "torch", "torchdiffeq", "torchsde"]
+
+
+def test_the_library_imports_nothing_but_what_it_asks_for() -> None:
+    found = set()
+    for path in (ROOT / "lib" / "regnde").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(str(node.module).partition(".")[0])
+    assert found - set(sys.stdlib_module_names) <= {"regnde", "torch", "torchdiffeq", "torchsde", "numpy"}
+
+
+def test_the_laboratory_outside_of_a_checkout_says_so_and_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "lib" / "reproduce", tmp_path / "lib" / "reproduce")
+    environment = {name: value for name, value in os.environ.items() if name != "REGNDE_HOME"}
+    environment |= {"PYTHONPATH": str(tmp_path / "lib"), "REGNDE_HOME": ""}  # empty is not set
+    command = [sys.executable, "-m", "reproduce.cli", "plan"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "works inside a checkout of the project" in ended.stderr
+    assert "in your own code use the package `regnde`" in ended.stderr
 
 
 def test_make_help_lists_every_target_with_one_line() -> None:
