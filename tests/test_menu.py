@@ -317,7 +317,7 @@ def test_the_integral_of_a_rate_converges_to_the_true_one_with_order_two(end: fl
 
 def test_a_sum_with_a_rate_is_refused_along_an_sde_like_the_rate_itself() -> None:
     with pytest.raises(ValueError, match="an SDE has none"):
-        train.run(experiments.get("spiral_sde"), make("global_error+taynode"), 0, "smoke")
+        train.train(experiments.get("spiral_sde"), make("global_error+taynode"), 0, "smoke")
 
 
 # Adaptive weights
@@ -351,7 +351,7 @@ ADAPTED = {"weight": 0.01, "target_nfe": 30.0}
 def test_the_weight_of_each_training_step_follows_from_the_one_before_and_its_evaluations(name: str) -> None:
     prefix = "local_biased." if "+" in name else ""
     regularizer = make(name, **{prefix + key: value for key, value in ADAPTED.items()})
-    row = train.run(experiments.get("spiral_ode"), regularizer, 0, "smoke", steps=8, history_every=1)
+    row = train.train(experiments.get("spiral_ode"), regularizer, 0, "smoke", steps=8, history_every=1).row
     adapt, weight = towards(30.0, start=0.01), 0.01
     for entry in row.history:
         assert entry["weight"] == pytest.approx(weight, rel=1e-12)
@@ -385,7 +385,7 @@ def test_an_adapted_weight_leads_a_training_to_the_evaluations_that_it_is_told()
     short = {"rtol": 1e-4, "atol": 1e-4, "data": {"n_times": 10, "t1": 0.5}, "steps": 250, "history_every": 1}
 
     def late(regularizer: Regularizer) -> float:
-        history = train.run(experiments.get("spiral_ode"), regularizer, 0, "quick", **short).history
+        history = train.train(experiments.get("spiral_ode"), regularizer, 0, "quick", **short).row.history
         return statistics.fmean(entry["nfe"] for entry in history[-80:])
 
     target = 0.8 * late(make("none"))

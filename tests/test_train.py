@@ -41,9 +41,9 @@ REFUSED = [(name, of) for name, of in PAIRS if make_regularizer(name).rate is no
 
 @pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED])
 def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> None:
-    first = train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
+    first = train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke").row
     torch.manual_seed(123)  # the global generator is nobody's source of randomness
-    again = train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
+    again = train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke").row
     assert without_clock(first) == without_clock(again)
     assert first.nfe > 0
     assert math.isfinite(first.metrics["loss"])
@@ -52,12 +52,12 @@ def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> Non
 @pytest.mark.parametrize(("name", "experiment"), REFUSED)
 def test_rates_are_derivatives_along_an_ode_and_refused_for_sdes(name: str, experiment: str) -> None:
     with pytest.raises(ValueError, match=f"{name}.*an SDE has none"):
-        train.run(experiments.get(experiment), make_regularizer(name), 0, "smoke")
+        train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke")
 
 
 def test_another_seed_is_another_run() -> None:
     experiment = experiments.get("mnist_ode")
-    rows = [train.run(experiment, make_regularizer("none"), seed, "smoke") for seed in (0, 1)]
+    rows = [train.train(experiment, make_regularizer("none"), seed, "smoke").row for seed in (0, 1)]
     assert rows[0].metrics["loss"] != rows[1].metrics["loss"]
     assert rows[0].key != rows[1].key
 
@@ -65,8 +65,8 @@ def test_another_seed_is_another_run() -> None:
 def test_the_regularizer_draws_from_its_own_generator_so_that_batches_stay_the_same() -> None:
     """A penalty of weight almost zero trains the very model that no penalty trains, whatever it draws."""
     experiment = experiments.get("mnist_ode")
-    vanilla = train.run(experiment, make_regularizer("none"), 0, "smoke")
-    tiny = train.run(experiment, make_regularizer("local_unbiased", weight=1e-30), 0, "smoke")
+    vanilla = train.train(experiment, make_regularizer("none"), 0, "smoke").row
+    tiny = train.train(experiment, make_regularizer("local_unbiased", weight=1e-30), 0, "smoke").row
     assert tiny.metrics == vanilla.metrics
 
 
@@ -148,7 +148,7 @@ def test_the_paper_profile_holds_the_published_settings() -> None:
 def test_wrong_profiles_parts_and_overrides_are_refused(arguments: dict[str, object], message: str) -> None:
     arguments = {"profile": "smoke", **arguments}
     with pytest.raises((ValueError, ValidationError), match=message):
-        train.run(experiments.get("spiral_ode"), None, 0, arguments.pop("profile"), **arguments)  # type: ignore[arg-type]
+        train.train(experiments.get("spiral_ode"), None, 0, arguments.pop("profile"), **arguments).row  # type: ignore[arg-type]
 
 
 def test_an_unknown_experiment_is_refused_by_name() -> None:
@@ -157,7 +157,7 @@ def test_an_unknown_experiment_is_refused_by_name() -> None:
 
 
 def test_a_row_comes_back_from_disk_as_it_was() -> None:
-    row = train.run(experiments.get("spiral_ode"), None, 0, "smoke")
+    row = train.train(experiments.get("spiral_ode"), None, 0, "smoke").row
     assert store.read(store.write(row)) == row
     assert store.rows("smoke") == [row]
     assert store.find("smoke", "spiral_ode", row.key) == row

@@ -31,7 +31,7 @@ def key_of_run(
     budget: Budget,
     made_of: dict[str, Any],
 ) -> str:
-    """Return the key of the row that `train.run` makes with these arguments (regularizer None: the control)."""
+    """Return the key of the row that `train.train` makes with these arguments (regularizer None: the control)."""
     return store.key_of(
         {
             "experiment": experiment.name,

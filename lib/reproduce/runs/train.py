@@ -1,4 +1,4 @@
-"""The one training loop: run(experiment, regularizer, seed, profile) -> Row."""
+"""The one training loop: train(experiment, regularizer, seed, profile) -> the model and its Row."""
 
 from __future__ import annotations
 
@@ -43,33 +43,6 @@ def check_source(experiment: str) -> None:
         raise RuntimeError(f"{', '.join(edited)} changed on disk after this process started: restart it (the kernel)")
 
 
-def run(
-    experiment: Experiment,
-    regularizer: Regularizer | None,
-    seed: int,
-    profile: str,
-    *,
-    part: str = "test",
-    progress: bool = False,
-    **overrides: Any,
-) -> Row:
-    """Train one model and measure it: a function of its arguments alone.
-
-    Args:
-        experiment: data, model, loss and budgets.
-        regularizer: what makes the dynamics cheap; None trains the control, whose dynamics are zero.
-        seed: of the initialization, the batches, and the regularizer's draws, each with its own generator.
-        profile: 'smoke', 'quick' or 'paper': which budget.
-        part: measure on 'test', or on 'validation' data held out of the training data.
-        progress: show a progress bar.
-        overrides: entries of the budget to replace, for example rtol=1e-7, atol=1e-7.
-
-    Raises:
-        ValueError: for a profile, a part or an override that does not exist, before any training.
-    """
-    return train(experiment, regularizer, seed, profile, part=part, progress=progress, **overrides).row
-
-
 def train(
     experiment: Experiment,
     regularizer: Regularizer | None,
@@ -81,10 +54,26 @@ def train(
     checkpoint_path: Path | None = None,
     **overrides: Any,
 ) -> Trained:
-    """Do what `run` does, and return the trained model beside the row.
+    """Train one model and measure it: a function of its arguments alone.
 
     With `checkpoint_path`, the state of the run is stored there every `budget.checkpoint_every` steps; a run that finds
     its own checkpoint goes on from it and ends in exactly the numbers of an uninterrupted run.
+
+    Args:
+        experiment: data, model, loss and budgets.
+        regularizer: what makes the dynamics cheap; None trains the control, whose dynamics are zero.
+        seed: of the initialization, the batches, and the regularizer's draws, each with its own generator.
+        profile: 'smoke', 'quick' or 'paper': which budget.
+        part: measure on 'test', or on 'validation' data held out of the training data.
+        progress: show a progress bar.
+        checkpoint_path: file of the checkpoint; None keeps none.
+        overrides: entries of the budget to replace, for example rtol=1e-7, atol=1e-7.
+
+    Returns:
+        The trained model beside its row.
+
+    Raises:
+        ValueError: for a profile, a part or an override that does not exist, before any training.
     """
     if part not in ("test", "validation"):
         raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
