@@ -148,7 +148,7 @@ def test_the_paper_profile_holds_the_published_settings() -> None:
 def test_wrong_profiles_parts_and_overrides_are_refused(arguments: dict[str, object], message: str) -> None:
     arguments = {"profile": "smoke", **arguments}
     with pytest.raises((ValueError, ValidationError), match=message):
-        train.train(experiments.get("spiral_ode"), None, 0, arguments.pop("profile"), **arguments).row  # type: ignore[arg-type]
+        train.train(experiments.get("spiral_ode"), None, 0, arguments.pop("profile"), **arguments)  # type: ignore[arg-type]
 
 
 def test_an_unknown_experiment_is_refused_by_name() -> None:
