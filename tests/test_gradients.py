@@ -327,6 +327,7 @@ def test_checkpointing_keeps_one_state_for_each_step_and_backpropagation_all_sta
     assert full[1] - full[0] > 60.0  # the inputs of six new stages, and what f keeps of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
 @pytest.mark.parametrize("name", ["local_biased", "local_unbiased"])
 def test_the_further_memory_of_a_local_penalty_does_not_grow_with_the_steps(gradient: str, name: str) -> None:

@@ -380,6 +380,7 @@ def test_a_resumed_run_goes_on_with_its_adapted_weight(monkeypatch: pytest.Monke
     assert resumed.history[-1]["weight"] > 1.2 * resumed.history[0]["weight"]
 
 
+@pytest.mark.slow
 def test_an_adapted_weight_leads_a_training_to_the_evaluations_that_it_is_told() -> None:
     """On a part of the spiral vanilla needs a quarter more than the target; the noise of the draws stays."""
     short = {"rtol": 1e-4, "atol": 1e-4, "data": {"n_times": 10, "t1": 0.5}, "steps": 250, "history_every": 1}

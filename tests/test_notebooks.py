@@ -206,6 +206,7 @@ def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> No
         runner.run("smoke", root=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -228,6 +229,7 @@ def test_bad_usage_exits_2_with_one_sentence_and_runs_nothing(bundle: Path, argu
 # Execution
 
 
+@pytest.mark.slow
 def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_machine(bundle: Path) -> None:
     reads = "import os\nprint(profile, 2 * seeds, os.environ['REGNDE_JOBS'], os.path.isdir('notebooks'))"
     write(bundle / "notebooks" / "01_good.ipynb", reads)
@@ -244,6 +246,7 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
     assert contract(bundle / "notebooks" / "01_good.ipynb") == []
 
 
+@pytest.mark.slow
 def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(bundle: Path) -> None:
     failing = "x = 1\nraise ValueError('\\x1b[31mno such key')"
     write(bundle / "notebooks" / "00_bad.ipynb", READS, failing, "print('never')")
@@ -257,6 +260,7 @@ def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(b
     assert "never\\n" not in (bundle / "build" / "smoke" / "notebooks" / "00_bad.failed.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_a_cell_over_its_time_and_a_dead_kernel_are_failures_with_their_cell(tmp_path: Path) -> None:
     write(tmp_path / "notebooks" / "00_slow.ipynb", READS, "import time\ntime.sleep(60)", "print('never')")
     write(tmp_path / "notebooks" / "01_dead.ipynb", READS, "import os\nos._exit(3)")
@@ -266,6 +270,7 @@ def test_a_cell_over_its_time_and_a_dead_kernel_are_failures_with_their_cell(tmp
     assert "os._exit(3)" in explain(dead)
 
 
+@pytest.mark.slow
 def test_a_failed_run_leaves_no_copy_of_an_earlier_one(bundle: Path) -> None:
     folder = bundle / "build" / "smoke" / "notebooks"
     folder.mkdir(parents=True)
@@ -357,6 +362,7 @@ def executed(bundle: Path, **options: Any) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_notebook_is_executed_again_only_if_something_of_it_changed(two: Path) -> None:
     """One change after the other; each makes exactly the affected notebooks run, and their files whole again."""
     first = everything(two)
@@ -451,6 +457,7 @@ def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_prove
     assert changed == {"summary.md", "summary.provenance.json"}
 
 
+@pytest.mark.slow
 def test_a_copy_that_cannot_be_written_is_a_failure_of_its_notebook_alone(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,6 +487,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     assert any(words in line for line in process.stdout), words
 
 
+@pytest.mark.slow
 def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody(bundle: Path) -> None:
     write(bundle / "notebooks" / "02_slow.ipynb", READS, WAITS)
     first = start(bundle)
@@ -572,6 +580,7 @@ def test_on_a_terminal_two_bars_tell_of_notebooks_and_runs(monkeypatch: pytest.M
         assert expected in shown, expected
 
 
+@pytest.mark.slow
 def test_a_notebook_tells_the_runner_of_the_runs_that_it_makes(bundle: Path) -> None:
     to_do, done = "events.to_do({'x/none/0': 3.0})", "events.done('x/none/0', nfe=8, seconds=2.0)"
     tells = f"from reproduce.runs import events\n{to_do}\n{done}"

@@ -177,6 +177,7 @@ def test_a_make_that_was_killed_while_it_installed_does_not_block_the_next(tmp_p
     assert (tmp_path / "log").read_text().split() == ["begin", "begin", "end", "begin", "end"]
 
 
+@pytest.mark.slow
 def test_doctor_needs_no_environment(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "lib").symlink_to(ROOT / "lib")

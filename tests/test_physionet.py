@@ -346,6 +346,7 @@ def test_a_malformed_record_in_a_known_archive_is_named_with_its_archive(home, m
     assert everything(home / "data") == {f"raw/physionet2012/{path.name}": path.read_bytes() for path in raw.iterdir()}
 
 
+@pytest.mark.slow
 def test_sets_that_are_nowhere_give_the_stand_in_and_official_says_where_it_looked(home):
     with pytest.raises(FileNotFoundError, match="REGNDE_OFFLINE=1"):
         load_physionet(source="official")

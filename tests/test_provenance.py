@@ -67,6 +67,7 @@ def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookke
     assert not images & set(source.source_hashes("spiral_ode"))
 
 
+@pytest.mark.slow
 def test_the_closure_is_all_of_the_library_that_training_imports_but_for_the_named_bookkeeping() -> None:
     """The static analysis agrees with what Python imports in a fresh process."""
     code = (
@@ -80,6 +81,7 @@ def test_the_closure_is_all_of_the_library_that_training_imports_but_for_the_nam
     assert imported == set(source.source_hashes("spiral_ode"))
 
 
+@pytest.mark.slow
 def test_comments_docstrings_and_formatting_change_no_hash(lib: Path) -> None:
     def edit() -> None:
         for path in lib.rglob("*.py"):

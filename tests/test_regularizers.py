@@ -43,6 +43,7 @@ def penalty_of(regularizer: Regularizer, solution: Solution, rng: torch.Generato
     return regularizer.penalty(solution, rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times_dt", [False, True])
 def test_mean_of_the_unbiased_penalty_is_the_time_average_by_quadrature(times_dt: bool) -> None:
     regularizer, rng = make("local_unbiased", times_dt=times_dt), torch.Generator().manual_seed(0)

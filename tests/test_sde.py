@@ -80,6 +80,7 @@ def test_the_strong_order_on_geometric_brownian_motion_is_three_halves(method: s
     assert slope([1 / n for n in numbers], errors) >= 1.4
 
 
+@pytest.mark.slow
 @per_method
 def test_the_strong_order_with_componentwise_nonlinear_noise_is_three_halves(method: str) -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
@@ -94,6 +95,7 @@ def test_the_strong_order_with_componentwise_nonlinear_noise_is_three_halves(met
     assert slope([1 / n for n in numbers], errors) >= 1.4
 
 
+@pytest.mark.slow
 def test_noise_that_couples_components_lowers_the_strong_order_to_one_half() -> None:
     mix = torch.tensor([[0.2, 0.7], [-0.6, 0.3]], dtype=torch.float64)
     bm, y0, numbers = path(1000, 2, seed=3), torch.ones(1000, 2, dtype=torch.float64), [8, 16, 32, 64]
@@ -117,6 +119,7 @@ def test_without_noise_a_step_is_its_deterministic_part(method: str) -> None:
     torch.testing.assert_close(step.y1, expected, rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_without_noise_the_sde_solver_agrees_with_the_ode_solver() -> None:
     f = lambda t, y: torch.sin(3 * y) - y + t  # noqa: E731
     y0 = torch.tensor([[0.3, -1.0]], dtype=torch.float64)
@@ -202,6 +205,7 @@ def ends(kind: type[BrownianInterval], solves: int, batch: int) -> tuple[Tensor,
     return torch.cat(found), rejected
 
 
+@pytest.mark.slow
 def test_rejections_leave_the_law_of_the_solution_as_it_is() -> None:
     y, rejected = ends(BrownianInterval, 2500, 8)
     assert len(y) >= 20_000
@@ -214,6 +218,7 @@ def test_without_rejections_the_law_is_the_same() -> None:
     assert max(map(abs, z_scores(fixed(linear_drift, linear_noise, y0, bm, 64)[:, 0]))) < 3
 
 
+@pytest.mark.slow
 def test_noise_drawn_anew_after_a_rejection_would_bias_the_law() -> None:
     torch.manual_seed(0)
     y, rejected = ends(Redrawn, 500, 1)

@@ -70,6 +70,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return trained
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_only_what_is_missing_once_and_keeps_the_order(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_sweep_trains_only_what_is_missing_once_and_keeps_the_order(
     assert more[2] == first[0]
 
 
+@pytest.mark.slow
 def test_worker_processes_make_the_same_rows_as_this_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "SHORT", 0)
     in_workers = sweep.sweep(tiny_runs()[:4], jobs=2)
@@ -108,6 +110,7 @@ def rows_in(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undisturbed: Path, home: Path) -> None:
     """SIGKILL to the sweep's process alone; its workers must notice and end by themselves."""
     expected, chance, seen = rows_in(undisturbed), random.Random(0), {}
@@ -133,6 +136,7 @@ def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undis
     assert not [path for path in home.rglob("*.tmp") if path.suffix == ".json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", experiments.names())
 @pytest.mark.parametrize("name", ["local_unbiased", "global_error"])
 def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(
@@ -178,6 +182,7 @@ def test_a_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(home
         assert path.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_its_run_made_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +225,7 @@ def test_a_results_folder_that_cannot_be_written_is_told_with_its_name(home: Pat
         tiny_runs()[0].make()
 
 
+@pytest.mark.slow
 def test_one_damaged_row_is_named_and_the_others_stay(home: Path) -> None:
     rows = [run.make() for run in tiny_runs()[:2]]
     store.path_of(rows[0]).write_text("{")
@@ -270,6 +276,7 @@ def edit_lock(home: Path) -> None:
     (home / "requirements.lock").write_text(lock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "stale", "reason"),
     [
@@ -335,6 +342,7 @@ def test_the_needed_runs_of_a_profile_are_its_entries_times_their_seeds() -> Non
     assert {run.experiment for run in quick} == set(experiments.names())
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home: Path) -> None:
     tiny = tiny_runs()
     assert sweep.plan(tiny, 2)[-1] == "0 of 12 runs are stored, 12 to train: no idea how long yet"
@@ -376,6 +384,7 @@ def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subpro
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
     cluster: list[subprocess.Popen[bytes]], undisturbed: Path, home: Path
 ) -> None:

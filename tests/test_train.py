@@ -39,6 +39,7 @@ PAIRS = list(product(regularizers.REGULARIZERS, experiments.names()))
 REFUSED = [(name, of) for name, of in PAIRS if make_regularizer(name).rate is not None and of.endswith("_sde")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED])
 def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> None:
     first = train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke").row
