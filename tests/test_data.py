@@ -442,3 +442,11 @@ def test_the_spiral_keeps_times_in_double_precision_and_states_as_asked():
 def test_a_bad_argument_is_a_value_error_that_says_what_was_expected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_link_that_leads_nowhere_is_named_and_not_taken_for_an_absent_file(home):
+    folder = home / "data" / "raw" / "mnist"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").symlink_to(home / "moved away")
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: a link that leads nowhere \(.*moved away\)"):
+        registry.find("mnist")

@@ -228,3 +228,18 @@ def test_the_doctor_answers_where_nothing_is_installed(tmp_path: Path) -> None:
     levels = {line[6:].partition(":")[0]: line[:4].strip() for line in ended.stdout.splitlines()}
     assert {levels["packages"], levels["torch"], levels["data"]} == {FAIL}
     assert levels["Python"] == OK
+
+
+def test_git_s_own_words_are_told_where_it_refuses_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "fatal: detected dubious ownership in repository at '/x'\nTo add an exception ..."
+
+    def refuses(root: Path, *arguments: str) -> str:
+        raise subprocess.CalledProcessError(128, ["git"], stderr=said)
+
+    monkeypatch.setattr(provenance, "_git", refuses)
+    assert provenance.commit(tmp_path) == ("unknown", True)
+    assert provenance.why_no_commit(tmp_path) == said.splitlines()[0]
+    [finding] = doctor.git()
+    assert "dubious ownership" in finding.found

@@ -216,6 +216,8 @@ def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> No
         (["--profile", "fast"], "unknown profile 'fast'; choose one of: smoke, quick, paper"),
         (["--only", "09"], "no notebook has the number '09'; there are: 01_good"),
         (["--jobs", "0"], "at least one job"),
+        (["--timeout", "-1"], "a time limit is a positive number of seconds, not -1"),
+        (["--parameter", "seeds=abc"], "01_good: seeds must be of the kind of 3 (int), found 'abc'"),
     ],
 )
 def test_bad_usage_exits_2_with_one_sentence_and_runs_nothing(bundle: Path, arguments: list[str], words: str) -> None:
@@ -244,6 +246,18 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
     recorded = json.loads(copy.read_text())["metadata"]["papermill"]
     assert recorded["output_path"] == "build/smoke/notebooks/01_good.ipynb"
     assert contract(bundle / "notebooks" / "01_good.ipynb") == []
+
+
+@pytest.mark.slow
+def test_a_backend_in_the_environment_leaves_the_pictures_where_they_are(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    draws = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+    write(bundle / "notebooks" / "01_good.ipynb", READS, draws)
+    [outcome] = runner.run("smoke", jobs=1, root=bundle, say=lambda line: None)
+    outputs = nbformat.read(bundle / str(outcome.copy), as_version=4).cells[-1].outputs
+    assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
 @pytest.mark.slow

@@ -396,3 +396,37 @@ def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
         assert row.key == key
     assert len(progress) == len(set(progress)) == 12
     assert rows_in(home) == expected
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_refused_by_one_sentence(home: Path) -> None:
+    lines = [line.removeprefix("    ") if line.startswith("    ") else line for line in SWEEP.splitlines()]
+    script = home / "script.py"
+    script.write_text("\n".join(line for line in lines if not line.startswith("if __name__")))
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.count("script.py has no main guard") == 1
+    assert "below `if __name__ == '__main__':`" in ended.stderr
+    assert len(ended.stderr.splitlines()) < 20
+
+
+@pytest.mark.parametrize("value", ["no", "0", "-1", "2.5"])
+def test_a_number_of_jobs_that_cannot_be_is_named_and_an_empty_one_is_not_set(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGNDE_JOBS", value)
+    with pytest.raises(ValueError, match=f"REGNDE_JOBS.*found '{value}'"):
+        sweep._jobs_here()
+    monkeypatch.setenv("REGNDE_JOBS", "")
+    assert sweep._jobs_here() == os.cpu_count()
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_on_a_cluster_is_named_and_the_others_are_made(
+    cluster: list[subprocess.Popen[bytes]], home: Path
+) -> None:
+    good, bad = tiny_runs()[:2]
+    with pytest.raises(RuntimeError, match=r"1 of 2 runs failed on the cluster, the others are stored:\n.*@1e-06: "):
+        list(sweep._on_dask({good.key(): good, "another key": bad}, os.environ["DASK_SCHEDULER"]))
+    assert good.stored() is not None
+    assert bad.stored() is None

@@ -201,3 +201,28 @@ def test_the_key_knows_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert len({run.key() for run in runs}) == len(runs)
     assert runs[0].key() == Run("spiral_ode", "local_biased", 0, "smoke").key()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", experiments.names())
+def test_every_experiment_runs_in_the_default_dtype(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = train.train(experiments.get(experiment), make_regularizer("local_unbiased"), 0, "smoke")
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = train.train(experiments.get(experiment), make_regularizer("local_unbiased"), 0, "smoke")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in double.model.parameters()} == {torch.float64}
+    assert double.row.made_of["dtype"] == "float64"
+    assert double.row.key != single.row.key
+    assert all(math.isfinite(value) for value in double.row.metrics.values())
+
+
+def test_a_row_is_made_with_one_thread_wherever_it_is_made() -> None:
+    torch.set_num_threads(2)
+    experiment = experiments.get("spiral_ode")
+    made = train.train(experiment, make_regularizer("local_biased"), 0, "smoke").row
+    assert torch.get_num_threads() == 2, "and the caller's number is left as it was"
+    torch.set_num_threads(1)
+    assert made.metrics == train.train(experiment, make_regularizer("local_biased"), 0, "smoke").row.metrics
+    assert made.provenance["threads"] == 1

@@ -188,7 +188,8 @@ def ports() -> Iterator[Finding]:
             continue
         yield Finding(OK, "port for JupyterLab", str(port))
         return
-    advice = f"end an old JupyterLab, or name a port: .venv/bin/python -m jupyterlab notebooks --port {PORTS[-1] + 1}"
+    command = ".venv/bin/python -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py"
+    advice = f"end an old JupyterLab, or name a port: {command} --port {PORTS[-1] + 1}"
     yield Finding(FAIL, "port for JupyterLab", f"{PORTS[0]} to {PORTS[-1]} are taken", advice)
 
 
@@ -203,7 +204,7 @@ def git() -> Iterator[Finding]:
     number = re.sub(r"^git version ", "", said.strip())
     commit, dirty = provenance.commit()
     if commit == provenance.UNKNOWN:
-        yield Finding(NOTE, "git", f"{number}, but this folder is no repository of its own", advice)
+        yield Finding(NOTE, "git", f"{number}, but {provenance.why_no_commit()}", advice)
     else:
         yield Finding(OK, "git", f"{number}, commit {commit[:12]}" + (" and changes since" if dirty else ""))
 

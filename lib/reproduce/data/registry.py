@@ -159,7 +159,11 @@ def present(dataset: str) -> dict[str, Path]:
         file.name: [folder / name for folder in folders for name in (file.name, file.folder) if name]
         for file in DATASETS[dataset]
     }
-    return {name: found[0] for name, paths in places.items() if (found := [path for path in paths if path.exists()])}
+    return {
+        name: found[0]
+        for name, paths in places.items()
+        if (found := [path for path in paths if path.exists() or path.is_symlink()])
+    }
 
 
 def search_folders(dataset: str) -> list[Path]:
@@ -215,6 +219,8 @@ def _fault(path: Path, file: DataFile) -> str:
 
 
 def _file_fault(path: Path, file: DataFile) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"a link that leads nowhere ({os.readlink(path)})"
     if not path.is_file():
         return "expected a file, found something else (a folder?)"
     if (size := path.stat().st_size) != file.size:
@@ -277,7 +283,7 @@ def _silence(server: str) -> str:
             requests.head(server, timeout=PATIENCE)  # any status will do
             outcome.put("")
         except OSError as error:
-            outcome.put(f"no connection ({type(error).__name__})")
+            outcome.put(f"no connection ({type(error).__name__}: {error})")
 
     threading.Thread(target=ask, daemon=True).start()
     try:

@@ -81,7 +81,7 @@ def problem(budget: Budget, part: str) -> Problem:
     limit = int(budget.data.get("limit", len(images.x_train)))
 
     def prepare(x: Tensor) -> Tensor:
-        return x.to(torch.float32) / 255.0
+        return x.to(torch.get_default_dtype()) / 255.0
 
     def batches(of: str) -> list[tuple[Tensor, Tensor]]:
         x, y = (images.x_train, images.y_train) if of == "train" else (images.x_test, images.y_test)

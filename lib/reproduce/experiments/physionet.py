@@ -128,22 +128,23 @@ def metric(output: Prediction, batch: Batch) -> float:
 def problem(budget: Budget, part: str) -> Problem:
     """Return the stays of a budget (see `stays_of`) as a Problem."""
     stays = stays_of(budget, part)
-    n_test = len(stays.values_test)
+    n_test, dtype = len(stays.values_test), torch.get_default_dtype()
 
     def train_batch(indices: Tensor) -> Batch:
-        values, mask = stays.values_train[indices], stays.mask_train[indices]
+        values, mask = stays.values_train[indices].to(dtype), stays.mask_train[indices].to(dtype)
         return Batch(values, mask, _observed(mask))
 
     def batches(of: str) -> list[Batch]:
         values, mask = (stays.values_test, stays.mask_test) if of != "train" else (stays.values_train, stays.mask_train)
-        whole = Batch(values[:n_test], mask[:n_test], _observed(mask[:n_test]))  # of training stays: as many
+        values, mask = values[:n_test].to(dtype), mask[:n_test].to(dtype)  # of training stays: as many
+        whole = Batch(values, mask, _observed(mask))
         if not whole.mask.any():
             raise ValueError(f"{stays.name}: no stay to measure has an observed value, so there is no error to measure")
         return [Batch(*arrays) for arrays in zip(*(array.split(budget.batch) for array in whole), strict=True)]
 
     def model() -> LatentODE:
         settings = dict(budget.model)
-        center = _center(stays) if settings.pop("centered") else torch.zeros(len(stays.variables))
+        center = _center(stays).to(dtype) if settings.pop("centered") else torch.zeros(len(stays.variables))
         return LatentODE(center, **settings)  # type: ignore[arg-type]
 
     return Problem(

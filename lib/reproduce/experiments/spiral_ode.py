@@ -55,7 +55,7 @@ def problem(budget: Budget, part: str) -> Problem:
     on the test times.
     """
     n_times, t1 = int(budget.data["n_times"]), float(budget.data["t1"])
-    fine = load_spiral(n_times=4 * (n_times - 1) + 1, t1=t1, dtype=torch.float32)
+    fine = load_spiral(n_times=4 * (n_times - 1) + 1, t1=t1, dtype=torch.get_default_dtype())
     offsets = {"train": 0, "validation": 1, "test": 2}
 
     def batch(of: str) -> tuple[Tensor, Tensor, Tensor]:

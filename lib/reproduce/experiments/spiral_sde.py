@@ -73,7 +73,8 @@ def problem(budget: Budget, part: str) -> Problem:
 
     def batch(of: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         data = sets[of]
-        return data.y0.float(), data.t, data.mean.float(), data.variance.float()
+        dtype = torch.get_default_dtype()
+        return data.y0.to(dtype), data.t, data.mean.to(dtype), data.variance.to(dtype)
 
     def loss(y: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Tensor:
         of_mean, of_variance = moments_error(y, *batch[2:])

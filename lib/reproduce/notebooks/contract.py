@@ -43,9 +43,30 @@ def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
     accepts = f"it accepts: {', '.join(accepted) or 'none'}"
     if unknown := [parameter for parameter in given if parameter not in accepted]:
         raise ParameterError(f"{name}: unknown parameter {', '.join(map(repr, unknown))}; {accepts}")
+    for parameter, default in _defaults(path).items():
+        value = given.get(parameter, default)
+        same = isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
+        if not same or isinstance(value, bool) != isinstance(default, bool):
+            kind = type(default).__name__
+            raise ParameterError(f"{name}: {parameter} must be of the kind of {default!r} ({kind}), found {value!r}")
     without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
     if missing := [parameter for parameter in without_default if parameter not in given]:
         raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")
+
+
+def _defaults(path: str | Path) -> dict[str, Any]:
+    """Values that the `parameters` cell gives, where they are literals other than None."""
+    source = _parameter_cells(nbformat.read(path, as_version=4))[0][1].source
+    found: dict[str, Any] = {}
+    for statement in _parse(source).body:
+        value = getattr(statement, "value", None)
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        if isinstance(value, ast.expr) and isinstance(targets[0], ast.Name):
+            try:
+                found[targets[0].id] = ast.literal_eval(value)
+            except ValueError:
+                continue
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def experiments_named(path: str | Path) -> set[str]:

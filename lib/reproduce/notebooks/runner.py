@@ -107,6 +107,8 @@ def run(
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"at least one job is needed, not {jobs}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"a time limit is a positive number of seconds, not {timeout:g}")
     if "profile" in (parameters or {}):
         raise ParameterError("the profile is not given as a parameter but by its own option")
     root = Path(root or checkout.ROOT).resolve()
@@ -197,7 +199,12 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
     What it tells of training runs goes to the watch as it comes.
     """
     job = {"source": f"notebooks/{source.name}", "part": str(part), "parameters": dict(order.parameters)}
-    own = {"OMP_NUM_THREADS": "1", "REGNDE_JOBS": str(order.jobs), "JUPYTER_PREFER_ENV_PATH": "1"}
+    own = {
+        "OMP_NUM_THREADS": "1",
+        "REGNDE_JOBS": str(order.jobs),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave no pictures
+    }
     with tempfile.TemporaryDirectory() as folder:
         log_path, told_path = Path(folder, "log"), Path(folder, "told")
         told_path.touch()

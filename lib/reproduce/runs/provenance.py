@@ -35,17 +35,26 @@ def lock_hash(root: Path | None = None) -> str:
 def commit(root: Path | None = None) -> tuple[str, bool]:
     """Return the commit of the bundle and whether its files differ from it; ('unknown', True) if nobody can tell.
 
-    Nobody can where git is missing, or where the bundle is not a repository of its own. Figures do not count as
-    differences: the run itself makes them.
+    Nobody can where git is missing, or where the bundle is not a repository of its own: see `why_no_commit`.
     """
     root = root or checkout.ROOT
-    try:
-        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
-            return UNKNOWN, True
-        head = _git(root, "rev-parse", "HEAD")
-        return head, bool(_git(root, "status", "--porcelain", "--", ".", ":(exclude)figures", ":(exclude)README.md"))
-    except (OSError, subprocess.SubprocessError):
+    if why_no_commit(root):
         return UNKNOWN, True
+    return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--", "."))
+
+
+def why_no_commit(root: Path | None = None) -> str:
+    """Return why nobody can tell the commit of the bundle, in git's own words where it has some; empty if one can."""
+    root, not_own = root or checkout.ROOT, "this folder is no repository of its own"
+    try:
+        top = _git(root, "rev-parse", "--show-toplevel")
+        _git(root, "rev-parse", "HEAD")
+    except subprocess.CalledProcessError as error:
+        said = str(error.stderr).strip().partition("\n")[0]
+        return not_own if "not a git repository" in said else said or str(error)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return "" if Path(top).resolve() == root.resolve() else not_own
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -144,6 +144,8 @@ def _plain(node: Any) -> Any:
         return tuple(_plain(item) for item in node if not _is_text(item))
     if not isinstance(node, ast.AST):
         return node
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some formats with an empty text
+        return ("JoinedStr", *(_plain(part) for part in node.values if getattr(part, "value", None) != ""))
     fields = ((name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "kind"))
     kept = tuple((name, _plain(value)) for name, value in fields if value is not None and value != [])
     return (type(node).__name__, *kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from reproduce.runs.store import Row
 
 SHORT = 200
 """Training steps in all below which a sweep stays in this process: starting workers would cost more."""
+ONE_THREAD = "start each with `dask worker --nthreads 1`, since a row is made with one"
 RETRIES = 3
 """How often runs are given to new workers after workers were lost."""
 
@@ -40,7 +42,7 @@ def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
     their runs made again, from their checkpoints where the results folder is shared.
 
     Raises:
-        RuntimeError: workers were lost again and again.
+        RuntimeError: workers were lost again and again, or runs failed on the cluster (they are named).
         ValueError: a stored row or checkpoint is damaged (it is named), or the cluster does not fit this library.
     """
     runs = list(runs)
@@ -53,9 +55,30 @@ def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
             missing[key] = run
         else:
             rows[key] = row
-    for key, row in _make(missing, jobs or int(os.environ.get("REGNDE_JOBS", os.cpu_count() or 1))):
+    for key, row in _make(missing, jobs or _jobs_here()):
         rows[key] = row
     return [rows[key] for key in keys]
+
+
+def _jobs_here() -> int:
+    """The number of worker processes: $REGNDE_JOBS, where it is not set or empty the number of cores."""
+    given = os.environ.get("REGNDE_JOBS") or str(os.cpu_count() or 1)
+    if not (given.isdigit() and int(given) > 0):
+        raise ValueError(f"REGNDE_JOBS: expected a number of processes, at least 1, found {given!r}")
+    return int(given)
+
+
+def _check_guard() -> None:
+    """Raise ValueError where a new process would run this script again: spawned workers read the file of `__main__`."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or not Path(script).is_file():
+        return
+    top = ast.parse(Path(script).read_text(encoding="utf-8")).body
+    if not any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in top):
+        raise ValueError(
+            f"{Path(script).name} has no main guard, but the worker processes of a sweep read it again: put what it "
+            "does below `if __name__ == '__main__':`, or call sweep(..., jobs=1)"
+        )
 
 
 def _make(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
@@ -75,6 +98,7 @@ def _here(runs: dict[str, Run]) -> Iterator[tuple[str, Row]]:
 
 
 def _in_processes(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
+    _check_guard()
     left = dict(runs)
     for _ in range(RETRIES + 1):
         pool = ProcessPoolExecutor(
@@ -145,23 +169,35 @@ def _on_dask(runs: dict[str, Run], address: str) -> Iterator[tuple[str, Row]]:
     except ImportError as error:
         raise ValueError("DASK_SCHEDULER is set, but Dask is not installed: pip install -e '.[cluster]'") from error
     with Client(address, timeout="30s") as client:
-        threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
-        if not threads <= {1}:
-            raise ValueError(f"workers with {sorted(threads)} threads: start each with `dask worker --nthreads 1`")
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not (threads := {worker["nthreads"] for worker in workers}) <= {1}:
+            raise ValueError(f"workers with {sorted(threads)} threads: {ONE_THREAD}")
+        if not workers:
+            print(f"waiting: no worker has joined {address} yet", file=sys.stderr, flush=True)
         print(f"{len(runs)} runs on {address}, dashboard {client.dashboard_link}", flush=True)
         futures = {
             client.submit(_make_remotely, run, key, key=f"regnde-{key}", retries=RETRIES): key
             for key, run in runs.items()
         }
+        lost = []
         for future in as_completed_on_dask(futures):
+            if future.status == "error":  # the others go on
+                lost.append(f"{runs[futures[future]].name}: {type(future.exception()).__name__}: {future.exception()}")
+                continue
             row, weights = future.result()
             if store.find(row.profile, row.experiment, row.key) is None:  # the worker's folder is not ours
                 store.write(row, weights)
             yield futures[future], row
+    if lost:
+        said = "\n".join(lost)
+        raise RuntimeError(f"{len(lost)} of {len(runs)} runs failed on the cluster, the others are stored:\n{said}")
 
 
 def _make_remotely(run: Run, key: str) -> tuple[Row, bytes]:
-    torch.set_num_threads(1)
+    from distributed import get_worker
+
+    if (threads := get_worker().state.nthreads) != 1:  # one that joined late
+        raise ValueError(f"{run.name}: this worker has {threads} threads: {ONE_THREAD}")
     if (found := run.key()) != key:
         raise ValueError(
             f"{run.name}: this worker would make row {found} instead of {key}: its library, lock or data differ from "

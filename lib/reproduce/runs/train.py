@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,18 @@ def check_source(experiment: str) -> None:
         raise RuntimeError(f"{', '.join(edited)} changed on disk after this process started: restart it (the kernel)")
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, wherever a row is made: with several, sums have other digits, and times mean less."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def train(
     experiment: Experiment,
     regularizer: Regularizer | None,
