@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from regnde.solvers.fused import combine, sri_end, sri_stage
+from regnde.solvers.fused import ErrorRatio, combine, sri_end, sri_stage
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.tableaus import Tableau
 
@@ -244,37 +242,12 @@ def rms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x) / x.numel() ** 0.5
 
 
-class _ErrorRatio(torch.autograd.Function):
-    """`error_ratio` with its gradient by hand: a third of the passes over memory that the recorded one takes."""
-
-    @staticmethod
-    def forward(ctx: Any, error: Tensor, y0: Tensor, y1: Tensor, rtol: float, atol: float) -> Tensor:
-        scale = torch.maximum(y0.abs(), y1.abs()).mul_(rtol).add_(atol)
-        scaled = error / scale
-        ratio = rms(scaled)
-        ctx.rtol = rtol
-        ctx.save_for_backward(y0, y1, scale, scaled, ratio)
-        return ratio
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y0, y1, scale, scaled, ratio = ctx.saved_tensors
-        tiny = torch.finfo(ratio.dtype).tiny  # an error of exactly zero has the gradient zero, not NaN
-        of_error = (scaled / scale).mul_(grad / (ratio * scaled.numel()).clamp_min(tiny))
-        of_larger = (of_error * scaled).mul_(-ctx.rtol)
-        at_y1 = y1.abs() >= y0.abs()
-        of_y0 = y0.sign().mul_(of_larger).mul_(~at_y1) if ctx.needs_input_grad[1] else None
-        of_y1 = y1.sign().mul_(of_larger).mul_(at_y1) if ctx.needs_input_grad[2] else None
-        return of_error, of_y0, of_y1, None, None
-
-
 def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: float) -> Tensor:
     """Scale an error by the tolerance: rms(error / (atol + rtol max(|y0|, |y1|))), 0-d; at most 1 is accepted.
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
-    return _ErrorRatio.apply(error, y0, y1, rtol, atol)
+    return ErrorRatio.apply(error, y0, y1, rtol, atol)
 
 
 def stiffness_ratio(step: Step | SRIStep) -> Tensor:
