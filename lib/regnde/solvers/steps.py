@@ -19,6 +19,16 @@ Start = tuple[Tensor, ...]
 """What was evaluated at the start of a step, for the next attempt or step: (f,) for an ODE, (f, g) for an SDE."""
 
 
+def refuse_gradient(**constants: object) -> None:
+    """Raise ValueError for a value that requires a gradient but is taken as a constant."""
+    for name, value in constants.items():
+        values = value if isinstance(value, list | tuple) else (value,)
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values):
+            raise ValueError(
+                f"{name} requires a gradient, but it is a constant here, which gets none: pass {name}.detach()"
+            )
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of an embedded Runge-Kutta pair from (t, y) to (t + dt, y1).
@@ -71,6 +81,14 @@ class Step:
         weights = weights.to(dtype=self.y.dtype, device=self.y.device)  # (times, stages)
         return self.y + torch.tensordot(weights, torch.stack(self.k), dims=1)  # (times, batch, ...)
 
+    def moved(self, t: Sequence[float], by: Tensor) -> Tensor:
+        """Return how the dense output at times t changes when these move, `by` (times,): zero, with its derivatives."""
+        theta = (torch.tensor(t, dtype=torch.float64) - self.t + by) / self.dt
+        powers = theta[:, None] ** torch.arange(1, len(self.tableau.dense[0]) + 1)
+        weights = self.dt * powers @ torch.tensor(self.tableau.dense, dtype=torch.float64).T  # (times, stages)
+        change = (weights - weights.detach()).to(dtype=self.y.dtype, device=self.y.device)
+        return torch.tensordot(change, torch.stack(self.k), dims=1)  # (times, batch, ...)
+
 
 def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: Tensor | None = None) -> Step:
     """Take one step of an embedded Runge-Kutta pair.
@@ -86,8 +104,12 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
     Returns:
         The Step; f was called once for each stage (one less with k1).
 
+    Raises:
+        ValueError: t or dt requires a gradient; they are constants.
+
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2; k_i = f(t + c_i dt, y + dt sum_j a_ij k_j).
     """
+    refuse_gradient(t=t, dt=dt)
     times = torch.tensor([t + ci * dt for ci in tableau.c], dtype=y.dtype, device=y.device).unbind()
     k = [f(times[0], y) if k1 is None else k1]
     yi = y
@@ -201,12 +223,13 @@ def sri_step(
         The SRIStep; f and g were called once for each stage (one less with `start`).
 
     Raises:
-        ValueError: an unknown estimate.
+        ValueError: an unknown estimate; t, dt, w or u requires a gradient, though they are constants.
 
     Source: Roessler 2010, eq. 6.1; Rackauckas, Nie 2020.
     """
     if estimate not in ERROR_ESTIMATES:
         raise ValueError(f"unknown estimate {estimate!r}; choose one of {sorted(ERROR_ESTIMATES)}")
+    refuse_gradient(t=t, dt=dt, w=w, u=u)
     root, square = dt**0.5, w * w
     chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
     chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
@@ -247,6 +270,7 @@ def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: flo
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
+    refuse_gradient(rtol=rtol, atol=atol)
     return ErrorRatio.apply(error, y0, y1, rtol, atol)
 
 
