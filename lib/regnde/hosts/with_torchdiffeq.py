@@ -120,6 +120,7 @@ def odeint_solve(
     Raises:
         ValueError: for arguments that cannot be, before f is evaluated.
         SolverError: torchdiffeq gave up.
+        RuntimeError: in the backward pass, for create_graph=True with gradient='adjoint'.
     """
     odeint = choose("gradient", GRADIENTS, gradient)
     tableau = choose("method", HOST_TABLEAUS, method)
@@ -156,6 +157,8 @@ def odeint_solve(
         )
     except AssertionError as error:
         raise SolverError(f"torchdiffeq gave up: {error}") from error
+    if gradient == "adjoint" and states.requires_grad:
+        states.register_hook(_refuse_second_derivative)
     direction = 1.0 if t[-1] > t[0] else -1.0
     return Solution(
         t=t,
@@ -165,3 +168,11 @@ def odeint_solve(
         sampled_t=times[sampled_place].detach(),
         sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
     )
+
+
+def _refuse_second_derivative(grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "torchdiffeq's adjoint has no second derivative, but this backward pass has create_graph=True: use "
+            "gradient='backprop', or solve_ode with gradient='checkpoint'"
+        )

@@ -20,30 +20,29 @@ Generators = list[Tensor]
 
 
 class Conditions:
-    """Where the random generators stood at each evaluation of an accepted step; autocast; the buffers of the fields.
+    """Where the random generators stood at each evaluation of an accepted step; autocast; the modules in the fields.
 
-    Buffers: those of a field that is a module, of the object whose method it is, of modules in a function's variables.
+    Modules: a field that is one, the object whose method a field is, those in the variables of a function.
     """
 
     def __init__(self, method: Method, y0: Tensor) -> None:
         kind = y0.device.type
-        self.devices: list[Any] = [torch, *([] if kind == "cpu" else [torch.get_device_module(kind)])]
+        self.devices: list[tuple[Any, tuple[torch.device, ...]]] = [(torch, ())]
+        if kind != "cpu":
+            self.devices.append((torch.get_device_module(kind), () if kind == "mps" else (y0.device,)))
         self.last, self.random = self._generators(), False
         self.noted: dict[int, Generators] = {}  # by the id of what an evaluation returned, while a step holds it
-        self.steps: list[tuple[list[Generators], list[Generators]]] = []  # of f and of g, one for each stage
+        self.steps: list[list[list[Generators]]] = []  # of f and of g, one for each stage
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         self.autocast: dict[str, Any] = {"device_type": kind, "enabled": enabled, "dtype": dtype}
-        self.roots = [root for f in (method.f, getattr(method, "g", None)) for root in _modules(f)]
-        modules = dict.fromkeys(module for root in self.roots for module in root.modules())
-        named = [(module, *pair) for module in modules for pair in module.named_buffers(recurse=False)]
-        self.buffers = [(module, name, value, value._version) for module, name, value in named]
+        self.modules = [module for f in (method.f, getattr(method, "g", None)) for module in _modules(f)]
 
     def _generators(self) -> Generators:
-        return [device.get_rng_state() for device in self.devices]
+        return [device.get_rng_state(*index) for device, index in self.devices]
 
     def _set_generators(self, states: Generators) -> None:
-        for device, state in zip(self.devices, states, strict=True):
-            device.set_rng_state(state)
+        for (device, index), state in zip(self.devices, states, strict=True):
+            device.set_rng_state(state, *index)
 
     def noting(self, method: Method) -> Method:
         """Return the method with fields that note where the generators stand; once only, while nothing is drawn."""
@@ -56,23 +55,12 @@ class Conditions:
             self.noted[id(dy)] = before
             return dy
 
-        return with_fields(method, lambda f: lambda t, y: noted(f, t, y))
+        return with_fields(method, lambda f: partial(noted, f))
 
     def keep(self, step: Step | SRIStep) -> None:
         """Keep what was noted of the stages of an accepted step."""
-        noise = step.g if isinstance(step, SRIStep) else ()
-        self.steps.append(([self.noted[id(k)] for k in step.k], [self.noted[id(g)] for g in noise]))
-
-    def constants(self) -> list[Tensor]:
-        """Sort out, after the solve, the buffers that it changed; return the other ones, and all parameters."""
-        constants: list[Tensor] = [value for root in self.roots for value in root.parameters()]
-        known, self.buffers = self.buffers, []
-        for module, name, value, version in known:  # normalizations change their statistics without a new version
-            if value._version != version or hasattr(module, "running_mean"):
-                self.buffers.append((module, name, value, version))
-            else:
-                constants.append(value)
-        return constants
+        stages = (step.k, step.g) if isinstance(step, SRIStep) else (step.k,)
+        self.steps.append([[self.noted[id(k)] for k in each] for each in stages])
 
     def of_step(self, method: Method, i: int) -> Method:
         """Return the method with fields that draw in accepted step i what they drew in the solve."""
@@ -86,12 +74,13 @@ class Conditions:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Give a replay the autocast of the solve and copies of the changing buffers; leave generators as they are."""
+        """Give a replay the autocast of the solve and copies of all buffers; leave generators and buffers alone."""
         with ExitStack() as stack, torch.autocast(**self.autocast):
             stack.callback(self._set_generators, self._generators())
-            for module, name, value, _ in self.buffers:
-                stack.callback(setattr, module, name, getattr(module, name))
-                setattr(module, name, value.clone())
+            for module in {inner for outer in self.modules for inner in outer.modules()}:
+                for name, value in list(module.named_buffers(recurse=False)):
+                    stack.callback(setattr, module, name, value)
+                    setattr(module, name, value.clone())
             yield
 
 

@@ -16,19 +16,18 @@ from regnde.solvers.steps import SRIStep, Start, Step, stiffness_ratio
 
 
 def states_in(
-    method: Method, step: Step | SRIStep, t1: float, times: Sequence[float], moves: Tensor | None = None
+    method: Method, step: Step | SRIStep, t1: float, times: list[float], which: slice, moves: Tensor | None
 ) -> list[Tensor]:
-    """Return the states at output times inside one step that ends at t1: dense output, and y1 itself at its end.
+    """Return the states at which times, inside one step that ends at t1: dense output, and y1 itself at its end.
 
     `moves` (times,) is zero, and carries the gradient of the times.
     """
-    inside = [time for time in times if time != t1]
+    inside = [time for time in times[which] if time != t1]
     states = [method.at(step, inside)] if inside else []
-    states += [step.y1.unsqueeze(0)] * (len(times) - len(inside))
-    if moves is None or not states:
+    states += [step.y1.unsqueeze(0)] * (len(times[which]) - len(inside))
+    if moves is None or not states or not isinstance(step, Step):
         return states
-    assert isinstance(step, Step)
-    return [torch.cat(states) + step.moved(times, moves)]
+    return [torch.cat(states) + step.moved(times[which], moves[which] - moves[0])]
 
 
 class Loop:
@@ -86,17 +85,13 @@ class Loop:
             reached = done
             while reached < len(times) and direction * (times[reached] - t) <= 0:
                 reached += 1
-            states += states_in(self.method, step, t, times[done:reached], self.moved(done, reached))
+            states += states_in(self.method, step, t, times, slice(done, reached), self.moves)
             self._sample(step, t)
             self.reached.append(reached)
             done = reached
         if self.rate is not None:
             self.rates.append(self.rate(t, y, step.k[-1]))
         return torch.cat(states)
-
-    def moved(self, first: int, last: int) -> Tensor | None:
-        """Return how far these output times move against the first one: zero, with their gradient; None without one."""
-        return None if self.moves is None else self.moves[first:last] - self.moves[0]
 
     def _first(self, t: float, y: Tensor, direction: float, first_step: float | None) -> tuple[Start | None, float]:
         """Return what is evaluated at the start, and the size of the first step."""

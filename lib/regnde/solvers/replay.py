@@ -42,15 +42,14 @@ def replay(
         y, trace, integral: states, trace and integral of the rate that the loop found.
 
     Returns:
-        The same, with gradient. Its backward pass raises RuntimeError, as backpropagation does, where a tensor that it
-        needs (y0, a parameter, what f holds) was changed in place; and where it does not find the states of the solve.
+        The same, with gradient. Its backward pass raises RuntimeError, as backpropagation does, where y0 or a
+        parameter was changed in place; and where it does not find the states of the solve again.
     """
     empty = y.new_empty(0)
     stiffness = empty if trace.stiffness is None else trace.stiffness
     values = y, trace.error_ratio, stiffness, empty if integral is None else integral
-    y, ratio, stiffness, rate = _Replay.apply(
-        _Kept(loop, method, list(times), conditions, y[-1]), values, y0, *parameters
-    )
+    kept = _Kept(loop, method, list(times), conditions, y[-1].clone())
+    y, ratio, stiffness, rate = _Replay.apply(kept, values, y0, *parameters)
     trace = replace(
         trace,
         error_ratio=ratio if "error_ratio" in loop.records else trace.error_ratio,
@@ -70,8 +69,10 @@ class _Kept:
     conditions: Conditions
     end: Tensor
 
-    def outputs(self, i: int, y: Tensor) -> tuple[Step | SRIStep, list[Tensor]]:
-        """Take step i again from y; return it, and all that the solve returned of it, with graph.
+    def pairs(
+        self, i: int, y: Tensor, of_y: Tensor, of_ratio: Tensor, of_stiffness: Tensor, of_rate: Tensor
+    ) -> tuple[Step | SRIStep, list[tuple[Tensor, Tensor]]]:
+        """Take step i again from y; return it, and all that the solve returned of it, with its incoming gradient.
 
         These are: the states at the output times inside, the error ratio, the stiffness, and the weighted rate.
         """
@@ -80,25 +81,19 @@ class _Kept:
         t1 = self.times[-1] if last else t + dt
         step = self.conditions.of_step(self.method, i).take(t, y, dt)
         self.check(step.y1.detach(), self.end if last else loop.accepted[i + 1][2])
-        first, reached = self.first(i), loop.reached[i]
-        inside = states_in(self.method, step, t1, self.times[first:reached], loop.moved(first, reached))
-        found = [torch.cat(inside) if inside else y.new_empty(0)]
-        found.append(self.method.ratio(step) if "error_ratio" in loop.records else y.new_empty(0))
-        found.append(stiffness_ratio(step) if "stiffness" in loop.records else y.new_empty(0))
+        inside = slice(self.first(i), loop.reached[i])
+        states = states_in(self.method, step, t1, self.times, inside, loop.moves)
+        found = [(torch.cat(states), of_y[inside])] if states else []
+        if "error_ratio" in loop.records:
+            found.append((self.method.ratio(step), of_ratio[i]))
+        if "stiffness" in loop.records:
+            found.append((stiffness_ratio(step), of_stiffness[i]))
         if loop.rate is not None:
             weights = loop.rate_weights()
             rate = float(weights[i]) * loop.rate(t, y, step.k[0])
-            found.append(rate + float(weights[-1]) * loop.rate(t1, step.y1, step.k[-1]) if last else rate)
-        return step, found
-
-    def pairs(
-        self, i: int, y: Tensor, of_y: Tensor, of_ratio: Tensor, of_stiffness: Tensor, of_rate: Tensor
-    ) -> tuple[Step | SRIStep, list[tuple[Tensor, Tensor]]]:
-        """Take step i again from y; return it, and each of its outputs that has a graph with its incoming gradient."""
-        step, found = self.outputs(i, y)
-        inside = of_y[self.first(i) : self.loop.reached[i]]
-        grads = [inside, *(each[i] if len(each) else of_rate for each in (of_ratio, of_stiffness)), of_rate]
-        return step, [(value, grad) for value, grad in zip(found, grads, strict=False) if value.requires_grad]
+            rate = rate + float(weights[-1]) * loop.rate(t1, step.y1, step.k[-1]) if last else rate
+            found.append((rate, of_rate))
+        return step, [(value, grad) for value, grad in found if value.requires_grad]
 
     @staticmethod
     def check(found: Tensor, expected: Tensor) -> None:
@@ -119,7 +114,8 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kept: _Kept, values: tuple[Tensor, ...], y0: Tensor, *parameters: Tensor) -> Any:
         ctx.kept, ctx.parameters = kept, parameters
-        ctx.save_for_backward(y0, *parameters, *kept.conditions.constants())  # so that changes in place are noticed
+        frozen = [parameter for module in kept.conditions.modules for parameter in module.parameters()]
+        ctx.save_for_backward(y0, *parameters, *frozen)  # so that changes in place are noticed
         return tuple(value.clone() for value in values)
 
     @staticmethod
@@ -147,30 +143,18 @@ def _step_by_step(kept: _Kept, parameters: tuple[Tensor, ...], of_y: Tensor, *of
 
 def _with_graph(kept: _Kept, y0: Tensor, parameters: tuple[Tensor, ...], *grads: Tensor) -> tuple[Tensor | None, ...]:
     """Return the same as functions of y0, the parameters and the incoming gradients, for second derivatives."""
-    passes: list[bool] = []
-    y = start = _Gate.apply(y0, passes) if y0.requires_grad else y0.detach().requires_grad_()
+    y, first_part = y0.view_as(y0), True
+    if y.requires_grad:  # y0 may depend on the parameters: not in this part of their gradient, but in derivatives of it
+        y.register_hook(lambda grad: torch.zeros_like(grad) if first_part else grad)
+    y = start = y.view_as(y) if y.requires_grad else y.detach().requires_grad_()
     pairs = [(start, grads[0][: kept.first(0)].sum(0))]
     for i in range(len(kept.loop.accepted)):
         step, more = kept.pairs(i, y, *grads)
         y, pairs = step.y1, pairs + more
     outputs, of_outputs = zip(*pairs, strict=True)
     found = torch.autograd.grad(outputs, (start, *parameters), of_outputs, create_graph=True, allow_unused=True)
-    passes.append(True)
+    first_part = False
     return found
-
-
-class _Gate(torch.autograd.Function):
-    """Identity that lets no gradient pass until it is told to: y0 may depend on the parameters, the solve's part of
-    whose gradient is computed first. Later derivatives of that part go through."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, passes: list[bool]) -> Tensor:
-        ctx.passes = passes
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return grads[0] if ctx.passes else None, None
 
 
 def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:

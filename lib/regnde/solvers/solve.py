@@ -22,7 +22,7 @@ from regnde.solvers.checks import (
 from regnde.solvers.conditions import Conditions, with_fields
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
-from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
+from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.replay import replay
 from regnde.solvers.solution import Solution
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
@@ -202,20 +202,16 @@ def _solve(
     along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
     replayed = gradient is not None and torch.is_grad_enabled()
     conditions = Conditions(method, y0) if replayed else None
-    taking, again = counted, method
+    taken: Method = counted
+    again: Method = method
     if moves is not None:
-        taking, again = (
-            with_fields(each, lambda f: lambda at, y: f(at + moves[0].to(at), y)) for each in (taking, again)
+        taken, again = (
+            with_fields(each, lambda f: lambda at, y: f(at + moves[0].to(at), y)) for each in (taken, again)
         )
+    taken, keep = (taken, None) if conditions is None else (conditions.noting(taken), conditions.keep)
+    sampled = drawn.tolist()
     loop = Loop(
-        taking if conditions is None else conditions.noting(taking),
-        control,
-        max_steps=max_steps,
-        records=records,
-        sampled_t=drawn.tolist(),
-        rate=along,
-        keep=None if conditions is None else conditions.keep,
-        moves=moves,
+        taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )
     with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
         y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
@@ -224,5 +220,5 @@ def _solve(
     if gradient is not None and conditions is not None:
         gradient = gradient if moves is None else (*gradient, moves)
         y, trace, integral = replay(loop, again, y0, t.tolist(), gradient, conditions, y, trace, integral)
-    sampled_y = loop.sampled(drawn.tolist())
+    sampled_y = loop.sampled(sampled)
     return Solution(t=t, y=y, trace=trace, method=method, sampled_t=drawn, sampled_y=sampled_y, rate_integral=integral)

@@ -24,9 +24,7 @@ def refuse_gradient(**constants: object) -> None:
     for name, value in constants.items():
         values = value if isinstance(value, list | tuple) else (value,)
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values):
-            raise ValueError(
-                f"{name} requires a gradient, but it is a constant here, which gets none: pass {name}.detach()"
-            )
+            raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
 @dataclass(frozen=True)
@@ -291,6 +289,11 @@ def stiffness_ratio(step: Step | SRIStep) -> Tensor:
             "estimate; use 'tsit5' or 'dopri5' (SDE: 'sosri2')"
         )
     between_states, between_slopes = step.stages
-    distance = torch.linalg.vector_norm(between_states)
-    tiny = torch.finfo(distance.dtype).tiny
-    return torch.linalg.vector_norm(between_slopes) / distance.clamp_min(tiny)
+    distance = _norm(between_states)
+    return _norm(between_slopes) / distance.clamp_min(torch.finfo(distance.dtype).tiny)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return the 2-norm, 0-d; at exactly zero its first and second derivatives are zero, not NaN."""
+    zero = (x == 0).all()
+    return torch.linalg.vector_norm(x + zero) * ~zero
