@@ -52,7 +52,7 @@ def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
         raise ValueError(f"y0 must be a floating-point tensor (batch, ...), found {found}")
     if not torch.isfinite(y0).all():
         raise ValueError("y0 holds NaN or infinite values; check what produced the initial state")
-    refuse_gradient(rtol=rtol, atol=atol)
+    refuse_gradient(rtol=rtol, atol=atol, t=None if isinstance(t, Tensor) else t)
     t = torch.as_tensor(t, dtype=torch.float64).detach().cpu().clone()  # the caller may change his own
     if t.ndim != 1 or len(t) < 2:
         raise ValueError(f"t must be one-dimensional with at least two times, found shape {tuple(t.shape)}")
