@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from conftest import Counting
@@ -189,14 +190,17 @@ def test_without_gradients_nothing_is_kept_for_a_backward_pass(mlp: Counting, y0
     assert not solution.trace.with_gradient
 
 
-def test_a_second_backward_pass_gives_the_same_and_a_second_derivative_is_refused(mlp: Counting, y0: Tensor) -> None:
+def test_a_second_backward_pass_gives_the_same_and_create_graph_the_same_up_to_rounding(
+    mlp: Counting, y0: Tensor
+) -> None:
     y = solve_ode(mlp, y0, T, gradient="checkpoint", **TOLERANCES).y
     parameters = list(mlp.parameters())
-    first = torch.autograd.grad(y.square().sum(), parameters, retain_graph=True)
-    again = torch.autograd.grad(y.square().sum(), parameters, create_graph=True)
+    first, again, with_graph = (
+        torch.autograd.grad(y.square().sum(), parameters, retain_graph=True, create_graph=create)
+        for create in (False, False, True)
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        again[0].sum().backward()
+    assert distance(with_graph, first) < 1e-12
 
 
 @pytest.mark.parametrize(("gradient", "message"), [("adjoint", "hosts.odeint_solve"), ("magic", "choose 'backprop'")])
@@ -206,6 +210,162 @@ def test_an_unknown_gradient_method_is_refused_with_what_there_is(
     with pytest.raises(ValueError, match=message):
         solve_ode(mlp, y0, T, gradient=gradient, **TOLERANCES)
     assert mlp.calls == 0
+
+
+# What changes between the solve and its backward pass
+
+
+def loss(f: nn.Module, y0: Tensor, gradient: str, **more: object) -> Tensor:
+    """A value of states and error ratios; f draws from torch's generator with a fixed seed."""
+    torch.manual_seed(5)
+    records = frozenset({"error_ratio"})
+    solution = solve_ode(f, y0, T, gradient=gradient, records=records, **{**TOLERANCES, **more})  # type: ignore[arg-type]
+    return solution.y.square().sum() + solution.trace.error_ratio.sum()
+
+
+def in_place(tensor: Tensor) -> None:
+    with torch.no_grad():
+        tensor.mul_(1.5)
+
+
+CHANGES: dict[str, Callable[[Counting, Tensor], object]] = {
+    "a parameter": lambda f, y0: in_place(next(f.parameters())),
+    "a frozen parameter": lambda f, y0: in_place(next(p for p in f.parameters() if not p.requires_grad)),
+    "all parameters, by load_state_dict": lambda f, y0: f.load_state_dict(
+        {k: 2 * v for k, v in f.state_dict().items()}
+    ),
+    "the initial state": lambda f, y0: in_place(y0),
+}
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("what", list(CHANGES))
+def test_what_is_changed_in_place_before_the_backward_pass_is_an_error_as_everywhere_in_torch(
+    what: str, gradient: str, mlp: Counting, y0: Tensor
+) -> None:
+    list(mlp.parameters())[2].requires_grad_(False)
+    value = loss(mlp, y0.requires_grad_(), gradient)
+    CHANGES[what](mlp, y0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+class Scaled(nn.Module):
+    """A field that holds more than parameters."""
+
+    def __init__(self, f: nn.Module) -> None:
+        super().__init__()
+        self.f, self.scale = f, torch.tensor(1.0, dtype=torch.float64)
+        self.register_buffer("kept", torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.scale * self.kept * self.f(t, y)
+
+
+@pytest.mark.parametrize("what", ["attribute", "buffer", "data of a parameter", "a new parameter", "numpy's draws"])
+def test_a_replay_that_does_not_find_the_states_of_the_solve_says_so(what: str, mlp: Counting, y0: Tensor) -> None:
+    f, rng = Scaled(mlp), np.random.default_rng(0)
+    if what == "numpy's draws":
+        mlp.register_forward_hook(lambda module, args, output: output * float(1 + 1e-3 * rng.random()))
+    value = loss(f, y0, "checkpoint", rtol=1e-2, atol=1e-2)
+    first = mlp.f.layers[0].linear  # type: ignore[union-attr, index]
+    if what == "attribute":
+        f.scale = 2 * f.scale
+    elif what == "buffer":
+        f.kept.mul_(2.0)
+    elif what == "data of a parameter":
+        first.weight.data = 2 * first.weight.data
+    elif what == "a new parameter":
+        first.weight = nn.Parameter(2 * first.weight.detach())
+    with pytest.raises(RuntimeError, match="found another state"):
+        value.backward()
+
+
+def test_a_state_that_a_solve_keeps_is_no_alias_of_the_callers(mlp: Counting, y0: Tensor) -> None:
+    t, kept = T.clone(), []
+    for solve, more in ((solve_ode, {}), (odeint_solve, {}), (odeint_solve, {"gradient": "adjoint"})):
+        for each in (T[3:4].clone(), None):
+            kept.append(solve(mlp, y0, t, sampled_t=each, **more, **TOLERANCES))  # type: ignore[operator]
+            if each is not None:
+                each.zero_()
+    before = y0.clone()
+    y0.zero_()
+    t.zero_()
+    for solution in kept:
+        assert torch.equal(solution.trace.y[0], before)
+        assert torch.equal(solution.y[0], before)
+        assert torch.equal(solution.t, T)
+        assert solution.sampled_t.tolist() in ([], T[3:4].tolist())
+
+
+class Dropout(nn.Module):
+    """A field whose evaluations draw, weakly enough for an adaptive solver."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(9.0, dtype=torch.float64))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.sin(self.rate * y) + 1e-3 * self.dropout(y)
+
+
+def test_a_replay_draws_what_the_solve_drew_also_after_rejected_steps(y0: Tensor) -> None:
+    f, expected = Dropout(), None
+    for gradient in GRADIENTS:
+        value = loss(f, y0.requires_grad_(), gradient, rtol=1e-2, atol=1e-2, first_step=1.0)
+        state = torch.get_rng_state()
+        found = torch.autograd.grad(value, [y0, f.rate])
+        assert torch.equal(torch.get_rng_state(), state)  # and what comes next draws as it would have
+        expected = found if expected is None else expected
+    assert distance(found, expected) < 1e-12
+    with torch.no_grad():
+        torch.manual_seed(5)
+        assert solve_ode(f, y0, T, rtol=1e-2, atol=1e-2, first_step=1.0).trace.rejected > 0
+
+
+def test_a_replay_of_an_sde_draws_what_the_solve_drew_in_drift_and_diffusion(y0: Tensor) -> None:
+    f, g, found = Dropout(), Dropout(), []
+    for gradient in GRADIENTS:
+        torch.manual_seed(5)
+        solution = solve_sde(
+            f, g, y0, T, rtol=0.3, atol=0.3, first_step=0.5, seed=1, gradient=gradient, parameters=[f.rate, g.rate]
+        )
+        assert solution.trace.rejected > 0
+        found.append(torch.autograd.grad(solution.y.square().sum(), [f.rate, g.rate]))
+    assert distance(found[1], found[0]) < 1e-12
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_the_statistics_of_a_normalization_are_updated_by_the_solve_and_not_by_its_replay(
+    closure: bool, y0: Tensor
+) -> None:
+    f = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double()
+    norm = f[1]
+    more = {"gradient": "checkpoint", "rtol": 1e-2, "atol": 1e-2, "parameters": list(f.parameters())}
+    solution = solve_ode((lambda t, y: f(y)) if closure else Autonomous(f), y0, T, **more)  # type: ignore[arg-type]
+    before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    buffers = dict(norm.named_buffers())
+    solution.y.square().sum().backward()
+    assert before["num_batches_tracked"] == solution.trace.nfe
+    for name, buffer in norm.named_buffers():
+        assert buffer is buffers[name]
+        assert torch.equal(buffer, before[name])
+
+
+def test_a_backward_pass_outside_of_autocast_replays_inside() -> None:
+    class Half(nn.Linear):
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+            seen.append((torch.is_autocast_enabled("cpu"), super().forward(y).dtype))
+            return super().forward(y).float()
+
+    seen: list[tuple[bool, torch.dtype]] = []
+    f = Half(3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = solve_ode(f, torch.ones(2, 3), T, step_sizes=[0.5] * 3, gradient="checkpoint", **TOLERANCES).y
+    y.sum().backward()
+    assert set(seen) == {(True, torch.bfloat16)}
+    assert not torch.is_autocast_enabled("cpu")
 
 
 # The continuous adjoint

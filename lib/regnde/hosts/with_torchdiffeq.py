@@ -63,7 +63,8 @@ class _Recorder(nn.Module):
 
     def callback_accept_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
         assert self.ratio is not None
-        self.accepted.append((t.item(), dt.item(), y.detach(), self.ratio))
+        kept = y.detach() if self.accepted else y.detach().clone()  # the first state is the caller's y0
+        self.accepted.append((t.item(), dt.item(), kept, self.ratio))
 
     def callback_reject_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
         self.rejected.append((t.item(), dt.item()))
@@ -119,9 +120,11 @@ def odeint_solve(
     Raises:
         ValueError: for arguments that cannot be, before f is evaluated.
         SolverError: torchdiffeq gave up.
+        RuntimeError: in the backward pass, for create_graph=True with gradient='adjoint'.
     """
     odeint = choose("gradient", GRADIENTS, gradient)
     tableau = choose("method", HOST_TABLEAUS, method)
+    asked = t if isinstance(t, Tensor) and t.requires_grad else None  # torchdiffeq gives times their gradient
     t = check_problem(y0, t, rtol, atol)
     if "stiffness" in records:
         raise ValueError("torchdiffeq does not tell its stages, so there is no stiffness to record: use solve_ode")
@@ -134,8 +137,11 @@ def odeint_solve(
         raise ValueError("gradient='adjoint' needs f to be an nn.Module (to find its parameters), or adjoint_params")
     if "norm" in (options or {}):
         raise ValueError("options['norm'] is taken by the recorder; leave it out")
-    times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
-    unique, back = torch.unique_consecutive(times, return_inverse=True)
+    times, place, sampled_place = merge_times(t if asked is None else asked.to(t), check_sampled(t, sampled_t))
+    back = torch.unique_consecutive(times, return_inverse=True)[1]
+    unique = times[
+        torch.searchsorted(back, torch.arange(int(back[-1]) + 1))
+    ]  # with the gradient of the first of equals
     recorder = _Recorder(f, y0)
     options = {**(options or {}), "norm": recorder.norm}
     try:
@@ -151,12 +157,22 @@ def odeint_solve(
         )
     except AssertionError as error:
         raise SolverError(f"torchdiffeq gave up: {error}") from error
+    if gradient == "adjoint" and states.requires_grad:
+        states.register_hook(_refuse_second_derivative)
     direction = 1.0 if t[-1] > t[0] else -1.0
     return Solution(
         t=t,
         y=states[back[place]],
         trace=recorder.trace(with_gradient=gradient == "backprop" and torch.is_grad_enabled(), direction=direction),
         method=RungeKutta(f, tableau, rtol, atol),
-        sampled_t=times[sampled_place],
+        sampled_t=times[sampled_place].detach(),
         sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
     )
+
+
+def _refuse_second_derivative(grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "torchdiffeq's adjoint has no second derivative, but this backward pass has create_graph=True: use "
+            "gradient='backprop', or solve_ode with gradient='checkpoint'"
+        )

@@ -23,7 +23,7 @@ from regnde.solvers.checks import (
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS
-from regnde.solvers.steps import ERROR_ESTIMATES
+from regnde.solvers.steps import ERROR_ESTIMATES, refuse_gradient
 
 SDE_GRADIENTS: dict[str, Callable[..., Any]] = {
     "backprop": torchsde.sdeint,
@@ -94,6 +94,7 @@ def sdeint_solve(
     sdeint = choose("gradient", SDE_GRADIENTS, gradient)
     tableau = choose("own_method", SRI_TABLEAUS, own_method)
     choose("estimate", ERROR_ESTIMATES, estimate)
+    refuse_gradient(t=t, dt=dt)
     t = check_problem(y0, t, rtol, atol)
     check_sde(t, getattr(sde, "noise_type", "unknown"), getattr(sde, "sde_type", "unknown"))
     if not dt > 0:

@@ -118,7 +118,7 @@ def local_unbiased(
 
     def times(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         u = torch.rand(1, generator=rng, dtype=torch.float64)
-        return t, t[0] + u * (t[-1] - t[0])
+        return t, (t[0] + u * (t[-1] - t[0])).detach()
 
     def where(solution: Solution, rng: torch.Generator) -> tuple[int, float, Tensor]:
         if solution.sampled_y is None or len(solution.sampled_t) != 1:

@@ -10,7 +10,7 @@ import torch
 import torchsde
 from torch import Tensor, nn
 
-from regnde.solvers.steps import Field
+from regnde.solvers.steps import Field, refuse_gradient
 
 PIECES = 32
 """A new Brownian path expects about so many steps; it answers any number of them."""
@@ -52,7 +52,8 @@ def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
         raise ValueError(f"y0 must be a floating-point tensor (batch, ...), found {found}")
     if not torch.isfinite(y0).all():
         raise ValueError("y0 holds NaN or infinite values; check what produced the initial state")
-    t = torch.as_tensor(t, dtype=torch.float64).detach().cpu()
+    refuse_gradient(rtol=rtol, atol=atol, t=None if isinstance(t, Tensor) else t)
+    t = torch.as_tensor(t, dtype=torch.float64).detach().cpu().clone()  # the caller may change his own
     if t.ndim != 1 or len(t) < 2:
         raise ValueError(f"t must be one-dimensional with at least two times, found shape {tuple(t.shape)}")
     steps = t.diff()
@@ -78,7 +79,8 @@ def choose(name: str, options: Mapping[str, T], value: str) -> T:
 
 def check_sampled(t: Tensor, sampled_t: Tensor | None) -> Tensor:
     """Return the sampled times as float64 (None: empty), or raise ValueError when one leaves the interval of t."""
-    sampled_t = torch.as_tensor([] if sampled_t is None else sampled_t, dtype=torch.float64)
+    refuse_gradient(sampled_t=sampled_t)
+    sampled_t = torch.as_tensor([] if sampled_t is None else sampled_t, dtype=torch.float64).clone()
     low, high = min(t[0], t[-1]), max(t[0], t[-1])
     if len(sampled_t) and not bool(((sampled_t >= low) & (sampled_t <= high)).all()):
         raise ValueError(f"sampled times {sampled_t.tolist()} leave the interval [{float(low)}, {float(high)}]")
@@ -89,6 +91,7 @@ def check_options(records: frozenset[str], known: Collection[str], first_step: f
     """Raise ValueError for records that do not exist, a first step or a number of steps that cannot be."""
     if not records <= set(known):
         raise ValueError(f"unknown records {sorted(records - set(known))}; choose from {tuple(known)}")
+    refuse_gradient(first_step=first_step)
     if first_step is not None and not (math.isfinite(first_step) and first_step > 0):
         raise ValueError(f"first_step must be positive, found {first_step}")
     if max_steps < 1:

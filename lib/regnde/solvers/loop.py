@@ -15,11 +15,19 @@ from regnde.solvers.solution import Trace
 from regnde.solvers.steps import SRIStep, Start, Step, stiffness_ratio
 
 
-def states_in(method: Method, step: Step | SRIStep, t1: float, times: Sequence[float]) -> list[Tensor]:
-    """Return the states at output times inside one step that ends at t1: dense output, and y1 itself at its end."""
-    inside = [time for time in times if time != t1]
+def states_in(
+    method: Method, step: Step | SRIStep, t1: float, times: list[float], which: slice, moves: Tensor | None
+) -> list[Tensor]:
+    """Return the states at which times, inside one step that ends at t1: dense output, and y1 itself at its end.
+
+    `moves` (times,) is zero, and carries the gradient of the times.
+    """
+    inside = [time for time in times[which] if time != t1]
     states = [method.at(step, inside)] if inside else []
-    return states + [step.y1.unsqueeze(0)] * (len(times) - len(inside))
+    states += [step.y1.unsqueeze(0)] * (len(times[which]) - len(inside))
+    if moves is None or not states or not isinstance(step, Step):
+        return states
+    return [torch.cat(states) + step.moved(times[which], moves[which] - moves[0])]
 
 
 class Loop:
@@ -34,8 +42,10 @@ class Loop:
         records: frozenset[str],
         sampled_t: list[float],
         rate: Callable[[float, Tensor, Tensor], Tensor] | None = None,
+        keep: Callable[[Step | SRIStep], None] | None = None,
+        moves: Tensor | None = None,
     ) -> None:
-        self.method, self.control, self.rate = method, control, rate
+        self.method, self.control, self.rate, self.keep, self.moves = method, control, rate, keep, moves
         self.max_steps, self.records, self.sampled_t = max_steps, records, sampled_t
         self.sampled_y: dict[float, Tensor] = {}
         self.accepted: list[tuple[float, float, Tensor]] = []  # not the Steps: without graph, stages are freed
@@ -75,7 +85,7 @@ class Loop:
             reached = done
             while reached < len(times) and direction * (times[reached] - t) <= 0:
                 reached += 1
-            states += states_in(self.method, step, t, times[done:reached])
+            states += states_in(self.method, step, t, times, slice(done, reached), self.moves)
             self._sample(step, t)
             self.reached.append(reached)
             done = reached
@@ -103,7 +113,10 @@ class Loop:
             return self.method.ratio(step)
 
     def _accept(self, step: Step | SRIStep, ratio: Tensor) -> None:
-        self.accepted.append((step.t, step.dt, step.y.detach()))
+        kept = step.y.detach()
+        self.accepted.append((step.t, step.dt, kept if self.accepted else kept.clone()))  # y0 is the caller's
+        if self.keep is not None:
+            self.keep(step)
         self.ratios.append(ratio)
         if "stiffness" in self.records:
             self.stiffness.append(stiffness_ratio(step))

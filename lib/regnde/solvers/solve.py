@@ -19,13 +19,14 @@ from regnde.solvers.checks import (
     choose,
     choose_gradient,
 )
+from regnde.solvers.conditions import Conditions, with_fields
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
-from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
+from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.replay import replay
 from regnde.solvers.solution import Solution
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
-from regnde.solvers.steps import ERROR_ESTIMATES, Field
+from regnde.solvers.steps import ERROR_ESTIMATES, Field, refuse_gradient
 from regnde.solvers.tableaus import TABLEAUS, Tableau
 
 RECORDS = ("error_ratio", "stiffness")
@@ -56,7 +57,8 @@ def solve_ode(
     Args:
         f: field; gets a 0-d time of y0's dtype and a state (batch, ...), returns (batch, ...).
         y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
-        t: output times, (times,), at least two, increasing or decreasing; the state at t[0] is y0.
+        t: output times, (times,), at least two, increasing or decreasing; the state at t[0] is y0. Where they require
+            a gradient, it is that with the accepted steps held: t[0] moves them all, the others move on their own.
         rtol, atol: relative and absolute tolerance of one step.
         method: 'tsit5', 'dopri5', 'bosh3', or a Tableau.
         controller: 'integral', 'pi', or a Controller.
@@ -78,7 +80,10 @@ def solve_ode(
     """
     tableau = choose("method", TABLEAUS, method) if isinstance(method, str) else method
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
+    moves = t - t.detach() if isinstance(t, Tensor) and t.requires_grad and torch.is_grad_enabled() else None
     t = check_problem(y0, t, rtol, atol)
+    if rate is not None and moves is not None:
+        raise ValueError("t requires a gradient, but the integral of a rate has none for its limits: pass t.detach()")
     check_options(records, RECORDS, first_step, max_steps)
     counted = Counted(f, y0)
     return _solve(
@@ -94,6 +99,7 @@ def solve_ode(
         sampled_t=sampled_t,
         records=records,
         rate=rate,
+        moves=None if moves is None else moves.to(t),
     )
 
 
@@ -147,6 +153,7 @@ def solve_sde(
     tableau = choose("method", SRI_TABLEAUS, method) if isinstance(method, str) else method
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
     choose("estimate", ERROR_ESTIMATES, estimate)
+    refuse_gradient(t=t)
     t = check_problem(y0, t, rtol, atol)
     check_options(records, RECORDS, first_step, max_steps)
     check_sde(t, noise_type, sde_type)
@@ -183,20 +190,35 @@ def _solve(
     sampled_t: Tensor | None,
     records: frozenset[str],
     rate: Rate | None = None,
+    moves: Tensor | None = None,
 ) -> Solution:
     """Run the loop with a method whose fields count, and return the Solution with the one whose fields do not.
 
-    `gradient` holds the parameters of checkpointed gradients, or is None for backpropagation.
+    `gradient` holds the parameters of checkpointed gradients, or is None for backpropagation. `moves` (times,) is zero,
+    and carries the gradient of the output times.
     """
+    refuse_gradient(step_sizes=step_sizes)
     drawn = check_sampled(t, sampled_t)
     along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
-    loop = Loop(counted, control, max_steps=max_steps, records=records, sampled_t=drawn.tolist(), rate=along)
     replayed = gradient is not None and torch.is_grad_enabled()
+    conditions = Conditions(method, y0) if replayed else None
+    taken: Method = counted
+    again: Method = method
+    if moves is not None:
+        taken, again = (
+            with_fields(each, lambda f: lambda at, y: f(at + moves[0].to(at), y)) for each in (taken, again)
+        )
+    taken, keep = (taken, None) if conditions is None else (conditions.noting(taken), conditions.keep)
+    sampled = drawn.tolist()
+    loop = Loop(
+        taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
+    )
     with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
         y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
     diffusion = counted.g.nfe if isinstance(counted, StochasticRungeKutta) else 0  # type: ignore[attr-defined]
     trace, integral = loop.trace(nfe=counted.f.nfe, nfe_diffusion=diffusion), loop.integral()  # type: ignore[attr-defined]
-    if gradient is not None and replayed:
-        y, trace, integral = replay(loop, method, y0, t.tolist(), gradient, y, trace, integral)
-    sampled_y = loop.sampled(drawn.tolist())
+    if gradient is not None and conditions is not None:
+        gradient = gradient if moves is None else (*gradient, moves)
+        y, trace, integral = replay(loop, again, y0, t.tolist(), gradient, conditions, y, trace, integral)
+    sampled_y = loop.sampled(sampled)
     return Solution(t=t, y=y, trace=trace, method=method, sampled_t=drawn, sampled_y=sampled_y, rate_integral=integral)

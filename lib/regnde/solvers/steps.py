@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from regnde.solvers.fused import combine, sri_end, sri_stage
+from regnde.solvers.fused import ErrorRatio, combine, sri_end, sri_stage
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.tableaus import Tableau
 
@@ -19,6 +17,14 @@ Field = Callable[[Tensor, Tensor], Tensor]
 """The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...)."""
 Start = tuple[Tensor, ...]
 """What was evaluated at the start of a step, for the next attempt or step: (f,) for an ODE, (f, g) for an SDE."""
+
+
+def refuse_gradient(**constants: object) -> None:
+    """Raise ValueError for a value that requires a gradient but is taken as a constant."""
+    for name, value in constants.items():
+        values = value if isinstance(value, list | tuple) else (value,)
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in values):
+            raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,14 @@ class Step:
         weights = weights.to(dtype=self.y.dtype, device=self.y.device)  # (times, stages)
         return self.y + torch.tensordot(weights, torch.stack(self.k), dims=1)  # (times, batch, ...)
 
+    def moved(self, t: Sequence[float], by: Tensor) -> Tensor:
+        """Return how the dense output at times t changes when these move, `by` (times,): zero, with its derivatives."""
+        theta = (torch.tensor(t, dtype=torch.float64) - self.t + by) / self.dt
+        powers = theta[:, None] ** torch.arange(1, len(self.tableau.dense[0]) + 1)
+        weights = self.dt * powers @ torch.tensor(self.tableau.dense, dtype=torch.float64).T  # (times, stages)
+        change = (weights - weights.detach()).to(dtype=self.y.dtype, device=self.y.device)
+        return torch.tensordot(change, torch.stack(self.k), dims=1)  # (times, batch, ...)
+
 
 def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: Tensor | None = None) -> Step:
     """Take one step of an embedded Runge-Kutta pair.
@@ -88,8 +102,12 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
     Returns:
         The Step; f was called once for each stage (one less with k1).
 
+    Raises:
+        ValueError: t or dt requires a gradient; they are constants.
+
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2; k_i = f(t + c_i dt, y + dt sum_j a_ij k_j).
     """
+    refuse_gradient(t=t, dt=dt)
     times = torch.tensor([t + ci * dt for ci in tableau.c], dtype=y.dtype, device=y.device).unbind()
     k = [f(times[0], y) if k1 is None else k1]
     yi = y
@@ -203,12 +221,13 @@ def sri_step(
         The SRIStep; f and g were called once for each stage (one less with `start`).
 
     Raises:
-        ValueError: an unknown estimate.
+        ValueError: an unknown estimate; t, dt, w or u requires a gradient, though they are constants.
 
     Source: Roessler 2010, eq. 6.1; Rackauckas, Nie 2020.
     """
     if estimate not in ERROR_ESTIMATES:
         raise ValueError(f"unknown estimate {estimate!r}; choose one of {sorted(ERROR_ESTIMATES)}")
+    refuse_gradient(t=t, dt=dt, w=w, u=u)
     root, square = dt**0.5, w * w
     chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
     chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
@@ -244,37 +263,13 @@ def rms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x) / x.numel() ** 0.5
 
 
-class _ErrorRatio(torch.autograd.Function):
-    """`error_ratio` with its gradient by hand: a third of the passes over memory that the recorded one takes."""
-
-    @staticmethod
-    def forward(ctx: Any, error: Tensor, y0: Tensor, y1: Tensor, rtol: float, atol: float) -> Tensor:
-        scale = torch.maximum(y0.abs(), y1.abs()).mul_(rtol).add_(atol)
-        scaled = error / scale
-        ratio = rms(scaled)
-        ctx.rtol = rtol
-        ctx.save_for_backward(y0, y1, scale, scaled, ratio)
-        return ratio
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y0, y1, scale, scaled, ratio = ctx.saved_tensors
-        tiny = torch.finfo(ratio.dtype).tiny  # an error of exactly zero has the gradient zero, not NaN
-        of_error = (scaled / scale).mul_(grad / (ratio * scaled.numel()).clamp_min(tiny))
-        of_larger = (of_error * scaled).mul_(-ctx.rtol)
-        at_y1 = y1.abs() >= y0.abs()
-        of_y0 = y0.sign().mul_(of_larger).mul_(~at_y1) if ctx.needs_input_grad[1] else None
-        of_y1 = y1.sign().mul_(of_larger).mul_(at_y1) if ctx.needs_input_grad[2] else None
-        return of_error, of_y0, of_y1, None, None
-
-
 def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: float) -> Tensor:
     """Scale an error by the tolerance: rms(error / (atol + rtol max(|y0|, |y1|))), 0-d; at most 1 is accepted.
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
-    return _ErrorRatio.apply(error, y0, y1, rtol, atol)
+    refuse_gradient(rtol=rtol, atol=atol)
+    return ErrorRatio.apply(error, y0, y1, rtol, atol)
 
 
 def stiffness_ratio(step: Step | SRIStep) -> Tensor:
@@ -294,6 +289,11 @@ def stiffness_ratio(step: Step | SRIStep) -> Tensor:
             "estimate; use 'tsit5' or 'dopri5' (SDE: 'sosri2')"
         )
     between_states, between_slopes = step.stages
-    distance = torch.linalg.vector_norm(between_states)
-    tiny = torch.finfo(distance.dtype).tiny
-    return torch.linalg.vector_norm(between_slopes) / distance.clamp_min(tiny)
+    distance = _norm(between_states)
+    return _norm(between_slopes) / distance.clamp_min(torch.finfo(distance.dtype).tiny)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return the 2-norm, 0-d; at exactly zero its first and second derivatives are zero, not NaN."""
+    zero = (x == 0).all()
+    return torch.linalg.vector_norm(x + zero) * ~zero
