@@ -100,7 +100,7 @@ def sri_stage(
 
 def _mix(weights: Tensor, k: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return sum_j weights_ij k_j for each row i: one product of matrices, cheaper than many sums of four."""
-    return (weights @ torch.stack(tuple(k)).flatten(1)).view(len(weights), *k[0].shape).unbind()
+    return (weights @ torch.stack(tuple(k)).view(len(k), k[0].numel())).view(len(weights), *k[0].shape).unbind()
 
 
 def _end(

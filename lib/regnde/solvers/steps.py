@@ -240,8 +240,8 @@ def sri_step(
 
 
 def rms(x: Tensor) -> Tensor:
-    """Return the root mean square over all entries, 0-d; its gradient at exactly zero is zero, not NaN."""
-    return torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    """Return the root mean square over all entries, 0-d, 0 of none; its gradient at exactly zero is zero, not NaN."""
+    return torch.linalg.vector_norm(x) / max(1, x.numel()) ** 0.5
 
 
 class _ErrorRatio(torch.autograd.Function):
