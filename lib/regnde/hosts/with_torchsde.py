@@ -11,14 +11,7 @@ import torchsde
 from torch import Tensor, nn
 
 from regnde.hosts.times import merge_times, times_for
-from regnde.solvers.checks import (
-    Counted,
-    SolverError,
-    check_problem,
-    check_sampled,
-    check_sde,
-    choose,
-)
+from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, check_sde, choose
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.path import brownian_path
 from regnde.solvers.solution import Solution, Trace

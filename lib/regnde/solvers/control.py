@@ -130,16 +130,7 @@ def _first(h0: float, curvature: float, order: float, limit: float) -> float:
 
 @torch.no_grad()
 def initial_step_sde(
-    f: Field,
-    g: Field,
-    t: float,
-    y: Tensor,
-    start: Start,
-    *,
-    order: float,
-    rtol: float,
-    atol: float,
-    limit: float = math.inf,
+    f: Field, g: Field, t: float, y: Tensor, start: Start, *, order: float, rtol: float, atol: float, limit: float
 ) -> float:
     """Guess a first step size (positive) for dy = f dt + g dW, with one evaluation of f and one of g.
 

@@ -16,6 +16,11 @@ RESOLUTION = 2.0**-40
 """Times along a seeded path are rounded to this fraction of its length."""
 
 
+def _like(y0: Tensor, seed: int) -> dict[str, Any]:
+    kind = {"size": tuple(y0.shape), "dtype": y0.dtype, "device": y0.device}
+    return {**kind, "entropy": seed, "levy_area_approximation": "space-time"}
+
+
 class SeededPath(torchsde.BrownianInterval):
     """A Brownian path on [t0, t1] that its seed decides: the same to the bit whatever is asked, in whatever order.
 
@@ -25,17 +30,8 @@ class SeededPath(torchsde.BrownianInterval):
     """
 
     def __init__(self, y0: Tensor, t0: float, t1: float, seed: int) -> None:
-        super().__init__(
-            t0=0.0,
-            t1=1.0,
-            size=tuple(y0.shape),
-            dtype=y0.dtype,
-            device=y0.device,
-            entropy=seed,
-            levy_area_approximation="space-time",
-            halfway_tree=True,
-            tol=1e-60,  # finer than any time here: the rounding is that of `_unit`
-        )
+        fine = 1e-60  # finer than any time here: what rounds is `_unit`
+        super().__init__(t0=0.0, t1=1.0, halfway_tree=True, tol=fine, **_like(y0, seed))
         self.interval = t0, t1
 
     def _unit(self, t: float) -> float:
@@ -78,16 +74,7 @@ def increment(bm: torchsde.BrownianInterval, ta: float, tb: float, *, return_U: 
 def quick_path(y0: Tensor, t: Tensor, seed: int) -> torchsde.BrownianInterval:
     """Return torchsde's usual path: quicker than a SeededPath, but its values depend on the steps that were taken."""
     t0, t1 = float(t[0]), float(t[-1])
-    return torchsde.BrownianInterval(
-        t0=t0,
-        t1=t1,
-        size=tuple(y0.shape),
-        dtype=y0.dtype,
-        device=y0.device,
-        entropy=seed,
-        levy_area_approximation="space-time",
-        dt=(t1 - t0) / PIECES,
-    )
+    return torchsde.BrownianInterval(t0=t0, t1=t1, dt=(t1 - t0) / PIECES, **_like(y0, seed))
 
 
 def brownian_path(
