@@ -237,6 +237,16 @@ def test_a_scaled_time_changes_nothing_but_the_clock(start: float, length: float
     torch.testing.assert_close(y, exact, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_where_floats_are_coarse_a_step_is_as_long_as_the_clock_says(sign: float) -> None:
+    t = sign * torch.tensor([1.7e9, 1.7e9 + 1e-4], dtype=torch.float64)  # 419 floats, about 15 for each step
+    rate, y0 = 1.0 / float(t[1] - t[0]), torch.ones(1, dtype=torch.float64)
+    solution = solve_ode(lambda t, y: rate * y, y0, t, rtol=1e-10, atol=1e-10)
+    assert torch.equal(solution.trace.t + solution.trace.dt, torch.cat([solution.trace.t[1:], t[1:]]))
+    assert solution.trace.dt.sum() == t[1] - t[0]
+    assert solution.y[-1].item() == pytest.approx(math.e, rel=1e-8)
+
+
 def test_an_sde_on_a_tiny_interval_is_the_same_in_law_and_path() -> None:
     y0, t = torch.ones(3, 2, dtype=torch.float64), 1e-12 * T
     bm = SeededPath(y0, 0.0, 1e-12, 5)

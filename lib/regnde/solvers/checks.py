@@ -32,22 +32,28 @@ class Counted:
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.nfe += 1
-        version = 0 if self.nfe > 1 or y.is_inference() else y._version
-        dy = self.f(t, y)
         if self.nfe == 1:
-            self._check(dy)
-            if not y.is_inference() and y._version != version:
-                raise ValueError(f"{self.name}(t, y) changes the state y in place: compute with a copy, y.clone()")
-            self.first, self.given = dy, dy.clone()
-            return self.given
-        if not self.copies and dy.data_ptr() == self.first.data_ptr():
-            self.copies = True
-            if self.nfe > 2 and not torch.equal(self.first, self.given):
-                raise ValueError(
-                    f"{self.name}(t, y) writes into memory that it returned {self.nfe - 1} evaluations before: "
-                    "return a new tensor each time, for example buffer.clone()"
-                )
-        return dy.clone() if self.copies else dy
+            return self._begin(t, y)
+        dy = self.f(t, y)
+        return self._copy(dy) if self.copies or dy.data_ptr() == self.address else dy
+
+    def _begin(self, t: Tensor, y: Tensor) -> Tensor:
+        version = None if y.is_inference() else y._version
+        dy = self.f(t, y)
+        self._check(dy)
+        if version is not None and y._version != version:
+            raise ValueError(f"{self.name}(t, y) changes the state y in place: compute with a copy, y.clone()")
+        self.first, self.given, self.address = dy, dy.clone(), dy.data_ptr()
+        return self.given
+
+    def _copy(self, dy: Tensor) -> Tensor:
+        if self.nfe > 2 and not self.copies and not torch.equal(self.first, self.given):
+            raise ValueError(
+                f"{self.name}(t, y) writes into memory that it returned {self.nfe - 1} evaluations before: return a "
+                "new tensor each time, for example buffer.clone()"
+            )
+        self.copies = True
+        return dy.clone()
 
     @property
     def plain(self) -> Field:
@@ -94,17 +100,18 @@ def times_of(t: Tensor | Sequence[float]) -> Tensor:
 
 def _check_scales(y0: Tensor, t: Tensor, rtol: float, atol: float) -> None:
     """Raise ValueError where the dtype of the state cannot tell its errors or its times apart."""
-    without = ~(y0.detach().abs().mul(rtol).add(atol) > 0)
-    if without.any():
+    one, (t0, *_, t1) = torch.finfo(y0.dtype), t.tolist()
+    if atol < one.tiny and not (scaled := y0.detach().abs().mul(rtol).add(atol) > 0).all():
+        without = (~scaled).nonzero()
         raise ValueError(
-            f"atol + rtol |y0| is 0 in {int(without.sum())} of {y0.numel()} entries of y0 (the first at index "
-            f"{tuple(without.nonzero()[0].tolist())}, {y0.dtype}), so that no error is small there: give a larger atol"
+            f"atol + rtol |y0| is 0 in {len(without)} of {y0.numel()} entries of y0 (the first at index "
+            f"{tuple(without[0].tolist())}, {y0.dtype}), so that no error is small there: give a larger atol"
         )
-    spacing = torch.finfo(y0.dtype).eps * float(t.abs().max())
-    if abs(float(t[-1] - t[0])) < RESOLVED * spacing:
+    spacing = one.eps * max(abs(t0), abs(t1))
+    if abs(t1 - t0) < RESOLVED * spacing:
         raise ValueError(
             f"f gets its time in the dtype of y0, and {y0.dtype} has a spacing of about {spacing:.3g} at these times, "
-            f"too coarse for [{float(t[0])}, {float(t[-1])}]: count time from the start (t - t[0]), or use float64"
+            f"too coarse for [{t0}, {t1}]: count time from the start (t - t[0]), or use float64"
         )
 
 

@@ -68,6 +68,14 @@ def until(t: float, end: float) -> float:
     return math.nextafter(dt, 0.0) if (t + dt - end) * dt > 0 else dt
 
 
+def on_clock(t: float, dt: float) -> float:
+    """Return the signed step dt from t, shortened to one that floats at t can tell where they are coarse beside it."""
+    if math.ulp(t) <= 1e-10 * abs(dt):
+        return dt
+    end = t + dt
+    return (math.nextafter(end, t) if abs(end - t) > abs(dt) else end) - t
+
+
 def _size(x: Tensor, scale: Tensor) -> float:
     """Return the root mean square of x / scale; in float64 and by its largest entry where that overflows."""
     size = float(rms(x / scale))

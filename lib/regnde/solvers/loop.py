@@ -61,8 +61,9 @@ class Loop:
             self._check_budget(t, dt, self.ratios)
             self._check_size(t, dt, ratio)
             last = direction * (t + direction * dt - t_end) >= -1e-12 * abs(t_end - times[0])
-            dt = dt if prescribed is not None or last else self.method.fit(t, dt)
-            step = self.method.take(t, y, until(t, t_end) if last else direction * dt, start)
+            size = until(t, t_end) if last else direction * dt
+            size = size if last or prescribed is not None else self.method.fit(t, size)
+            step = self.method.take(t, y, size, start)
             ratio_tensor = self._ratio(step)
             ratio = ratio_tensor.item()
             if prescribed is None:

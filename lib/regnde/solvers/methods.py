@@ -11,7 +11,7 @@ import torch
 import torchsde
 from torch import Tensor
 
-from regnde.solvers.control import initial_step, initial_step_sde
+from regnde.solvers.control import initial_step, initial_step_sde, on_clock
 from regnde.solvers.path import SeededPath, finest, increment
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.steps import Field, SRIStep, Start, Step, error_ratio, rk_step, sri_step
@@ -49,7 +49,7 @@ class Method(Protocol):
         """Return the shortest step from t that is one: neither time nor path resolves a shorter one."""
 
     def fit(self, t: float, dt: float) -> float:
-        """Return the size of the step to try when the controller proposes dt (both positive)."""
+        """Return the step to try when the controller proposes dt (both signed)."""
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states at times inside a step, (times, batch, ...)."""
@@ -93,8 +93,8 @@ class RungeKutta:
         return math.ulp(t)
 
     def fit(self, t: float, dt: float) -> float:
-        """Return dt."""
-        return dt
+        """Return dt, by the clock."""
+        return on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the dense output."""
@@ -154,7 +154,7 @@ class StochasticRungeKutta:
 
     def fit(self, t: float, dt: float) -> float:
         """Return dt, or along a seeded path a little less, so that the step ends where the path is cheap."""
-        return self.bm.shorten(t, dt) if isinstance(self.bm, SeededPath) else dt
+        return self.bm.shorten(t, dt) if isinstance(self.bm, SeededPath) else on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states between, with the deviation of the path from its chord."""
