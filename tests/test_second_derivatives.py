@@ -25,7 +25,7 @@ from regnde import (
     stiffness_ratio,
 )
 from regnde import make_regularizer as make
-from regnde.solvers.checks import brownian_path
+from regnde.solvers.path import brownian_path
 from regnde.solvers.steps import Field, rk_step
 
 DOUBLE = torch.float64

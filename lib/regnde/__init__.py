@@ -28,6 +28,7 @@ from regnde.penalties.weights import Weight
 from regnde.solvers.checks import SolverError
 from regnde.solvers.control import CONTROLLERS, Controller, initial_step
 from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
+from regnde.solvers.path import SeededPath, quick_path
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.solve import Rate, solve_ode, solve_sde
 from regnde.solvers.sri_tableaus import SOSRI, SOSRI2, SRI_TABLEAUS, SRITableau
@@ -54,6 +55,7 @@ __all__ = [
     "RungeKutta",
     "SRIStep",
     "SRITableau",
+    "SeededPath",
     "Solution",
     "SolverError",
     "Step",
@@ -74,6 +76,7 @@ __all__ = [
     "make_regularizer",
     "none",
     "odeint_solve",
+    "quick_path",
     "rk_step",
     "sdeint_solve",
     "solve_ode",

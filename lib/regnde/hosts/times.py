@@ -21,3 +21,8 @@ def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     return direction * merged, place[: len(t)], place[len(t) :]
+
+
+def times_for(t: Tensor, y0: Tensor) -> Tensor:
+    """Return times, (times,), on the device of the state for a host: in float64 where the device has it."""
+    return t.to(y0.device, y0.dtype if y0.device.type == "mps" else t.dtype)

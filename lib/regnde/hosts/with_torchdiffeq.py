@@ -10,7 +10,7 @@ import torch
 import torchdiffeq
 from torch import Tensor, nn
 
-from regnde.hosts.times import merge_times
+from regnde.hosts.times import merge_times, times_for
 from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, choose
 from regnde.solvers.methods import RungeKutta
 from regnde.solvers.solution import Solution, Trace
@@ -53,7 +53,7 @@ class _Recorder(nn.Module):
         return self.counted(t, y)
 
     def norm(self, x: Tensor) -> Tensor:
-        value = x.abs().pow(2).mean().sqrt()  # torchdiffeq's default, so that the solve stays bit-identical
+        value = x.abs().pow(2).mean().sqrt() if x.numel() else x.sum()  # torchdiffeq's default; of nothing zero
         if self.armed:
             self.ratio, self.armed = value, False
         return value
@@ -148,7 +148,7 @@ def odeint_solve(
         states = odeint(
             recorder,
             y0,
-            unique.to(y0.device),
+            times_for(unique, y0),
             rtol=rtol,
             atol=atol,
             method=method,
@@ -164,7 +164,7 @@ def odeint_solve(
         t=t,
         y=states[back[place]],
         trace=recorder.trace(with_gradient=gradient == "backprop" and torch.is_grad_enabled(), direction=direction),
-        method=RungeKutta(f, tableau, rtol, atol),
+        method=RungeKutta(recorder.counted.plain, tableau, rtol, atol),
         sampled_t=times[sampled_place].detach(),
         sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
     )

@@ -10,17 +10,10 @@ import torch
 import torchsde
 from torch import Tensor, nn
 
-from regnde.hosts.times import merge_times
-from regnde.solvers.checks import (
-    Counted,
-    SolverError,
-    brownian_path,
-    check_problem,
-    check_sampled,
-    check_sde,
-    choose,
-)
+from regnde.hosts.times import merge_times, times_for
+from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, check_sde, choose
 from regnde.solvers.methods import StochasticRungeKutta
+from regnde.solvers.path import brownian_path
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS
 from regnde.solvers.steps import ERROR_ESTIMATES, refuse_gradient
@@ -46,6 +39,20 @@ class _CountedSDE(nn.Module):
 
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         return self.diffusion(t.to(y.dtype), y)
+
+
+class _Heard:
+    """A Brownian path as torchsde sees it, which writes down between which times it is asked: these are the steps."""
+
+    def __init__(self, bm: torchsde.BrownianInterval) -> None:
+        self.bm, self.steps = bm, {}  # type: torchsde.BrownianInterval, dict[tuple[float, float], None]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bm, name)
+
+    def __call__(self, ta: Tensor, tb: Tensor, **others: Any) -> Any:
+        self.steps[float(ta), float(tb)] = None
+        return self.bm(ta, tb, **others)
 
 
 def sdeint_solve(
@@ -97,8 +104,11 @@ def sdeint_solve(
     refuse_gradient(t=t, dt=dt)
     t = check_problem(y0, t, rtol, atol)
     check_sde(t, getattr(sde, "noise_type", "unknown"), getattr(sde, "sde_type", "unknown"))
-    if not dt > 0:
-        raise ValueError(f"dt must be positive, found {dt}")
+    if not y0.numel():
+        raise ValueError(f"torchsde takes no empty batch, found y0 of shape {tuple(y0.shape)}: use solve_sde")
+    spacing = math.ulp(float(t.abs().max()))
+    if not (dt > 0 and min(dt, others.get("dt_min", 1e-5) if adaptive else dt) > spacing):  # torchsde would not end
+        raise ValueError(f"dt must be positive, and dt and dt_min above the spacing {spacing:.3g} of t, found {dt}")
     if records:
         raise ValueError(
             f"torchsde computes its error estimate without gradient, so there is no {' or '.join(sorted(records))} to "
@@ -107,18 +117,17 @@ def sdeint_solve(
     times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
     unique, back = torch.unique_consecutive(times, return_inverse=True)
     bm = brownian_path(bm, y0, t, seed)
-    counted = _CountedSDE(sde, y0)
+    counted, heard = _CountedSDE(sde, y0), _Heard(bm)
     settings = {"method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, **others}
     try:
-        states = sdeint(counted, y0, unique.to(y0.device), bm=bm, **settings)
+        states = sdeint(counted, y0, times_for(unique, y0), bm=heard, **settings)
     except AssertionError as error:
         raise SolverError(f"torchsde gave up: {error}") from error
-    t0, t1 = float(t[0]), float(t[-1])
-    starts = torch.arange(0 if adaptive else math.ceil((t1 - t0) / dt - 1e-9), dtype=torch.float64) * dt + t0
+    steps = torch.tensor([] if adaptive else list(heard.steps), dtype=torch.float64).reshape(-1, 2)
     none = torch.empty(0, dtype=torch.float64)
     trace = Trace(
-        t=starts,
-        dt=torch.clamp(t1 - starts, max=dt),
+        t=steps[:, 0],
+        dt=steps.diff(dim=1)[:, 0],
         y=(),
         error_ratio=none,
         stiffness=None,
@@ -131,7 +140,9 @@ def sdeint_solve(
         t=t,
         y=states[back[place]],
         trace=trace,
-        method=StochasticRungeKutta(sde.f, sde.g, bm, t1, tableau, rtol, atol, estimate),
+        method=StochasticRungeKutta(
+            counted.drift.plain, counted.diffusion.plain, bm, float(t[-1]), tableau, rtol, atol, estimate
+        ),
         sampled_t=times[sampled_place],
         sampled_y=states[back[sampled_place]].detach() if len(sampled_place) else None,
     )

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from regnde.penalties.regularizer import Penalty
 from regnde.solvers.checks import choose
+from regnde.solvers.control import until
+from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.solution import Solution
 from regnde.solvers.steps import SRIStep, Step
 
@@ -20,7 +22,9 @@ def local_step(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1:
     The first stage f(t, y) is differentiated like the others (unless `detach_k1`); t, y and dt are constants.
     """
     end = float(solution.t[-1])
-    dt = math.copysign(min(abs(dt), abs(end - t)), end - float(solution.t[0]))
+    dt = math.copysign(min(abs(dt), abs(until(t, end))), end - float(solution.t[0]))
+    if dt == 0.0 and isinstance(solution.method, StochasticRungeKutta):
+        raise ValueError(f"a local step along a Brownian path needs time, but t = {t:g} is the end of the interval")
     with torch.no_grad():
         start = solution.method.evaluate(t, y) if detach_k1 else None
     return solution.method.take(t, y, dt, start)
@@ -65,7 +69,7 @@ def random_start(solution: Solution, rng: torch.Generator) -> tuple[int, float, 
             "this penalty starts from a state that the solver recorded, but this solve recorded none (torchsde "
             "does not tell its states): use local_unbiased"
         )
-    i = int(torch.randint(solution.trace.accepted, (1,), generator=rng))
+    i = int(torch.randint(solution.trace.accepted, (1,), generator=rng, device=rng.device))
     return i, float(solution.trace.t[i]), solution.trace.y[i]
 
 
@@ -83,8 +87,9 @@ def _solver_step(solution: Solution, t: float, y: Tensor) -> float:
 
 
 def _initial_step(solution: Solution, t: float, y: Tensor) -> float:
-    """Size that the solver would try first if it started at (t, y)."""
-    return solution.method.first_step(t, y, None, math.copysign(1.0, float(solution.t[-1] - solution.t[0])))
+    """Size that the solver would try first if it started at (t, y); nothing at the end of the interval."""
+    left = until(t, float(solution.t[-1]))
+    return solution.method.first_step(t, y, None, math.copysign(1.0, left), abs(left)) if left else 0.0
 
 
 STEP_SIZES: dict[str, Callable[[Solution, float, Tensor], float]] = {

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from regnde.penalties.local import local_penalty, local_step, random_start, recorded, step_at
 from regnde.penalties.rates import draw_noise, kinetic_jacobian_rate, taylor_rate
-from regnde.penalties.regularizer import Penalty, Regularizer
+from regnde.penalties.regularizer import Penalty, Regularizer, uniform
 from regnde.penalties.weights import Weight, towards
-from regnde.solvers.checks import choose
+from regnde.solvers.checks import choose, times_of
 from regnde.solvers.solution import Solution
 from regnde.solvers.solve import Rate
 from regnde.solvers.steps import Field, stiffness_ratio
@@ -51,9 +51,10 @@ def steer(*, fraction: float = 0.5) -> Regularizer:
         raise ValueError(f"fraction must lie in (0, 0.5] so that times keep their order, found {fraction}")
 
     def times(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        gaps = t.diff()
+        t = t.to("cpu", torch.float64)  # with its graph
+        gaps = t.detach().diff()
         room = torch.minimum(gaps.abs(), torch.cat([gaps[1:].abs(), gaps[-1:].abs()]))
-        u = torch.rand(len(gaps), generator=rng, dtype=torch.float64) * 1.998 - 0.999
+        u = uniform(len(gaps), rng) * 1.998 - 0.999
         return torch.cat([t[:1], t[1:] + fraction * room * u]), torch.empty(0, dtype=torch.float64)
 
     return Regularizer(name="steer", settings={"fraction": fraction}, times=times)
@@ -117,8 +118,8 @@ def local_unbiased(
     """
 
     def times(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        u = torch.rand(1, generator=rng, dtype=torch.float64)
-        return t, (t[0] + u * (t[-1] - t[0])).detach()
+        start, end = times_of(t)[[0, -1]]
+        return t, start + uniform(1, rng) * (end - start)
 
     def where(solution: Solution, rng: torch.Generator) -> tuple[int, float, Tensor]:
         if solution.sampled_y is None or len(solution.sampled_t) != 1:

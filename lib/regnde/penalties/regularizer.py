@@ -15,6 +15,12 @@ Times = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 Penalty = Callable[[Solution, torch.Generator], Tensor]
 
 
+def uniform(n: int, rng: torch.Generator) -> Tensor:
+    """Draw n numbers in [0, 1) on the generator's own device; return them where times are kept, (n,), float64, CPU."""
+    dtype = torch.float32 if rng.device.type == "mps" else torch.float64  # Metal has no float64
+    return torch.rand(n, generator=rng, device=rng.device, dtype=dtype).cpu().double()
+
+
 def _times_as_they_are(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     return t, torch.empty(0, dtype=torch.float64)
 

@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import torch
-import torchsde
 from torch import Tensor, nn
 
 from regnde.solvers.steps import Field, refuse_gradient
 
-PIECES = 32
-"""A new Brownian path expects about so many steps; it answers any number of them."""
+RESOLVED = 64
+"""The dtype of the state must tell at least so many times apart in the interval of a solve."""
 
 
 class SolverError(RuntimeError):
@@ -21,18 +20,45 @@ class SolverError(RuntimeError):
 
 
 class Counted:
-    """A field that counts its evaluations, and checks the first one."""
+    """A field that counts its evaluations, checks the first one, and gives copies where f writes into one buffer.
+
+    The first derivative is given as a copy and itself kept, so that its memory comes back only if f returns it again.
+    """
 
     def __init__(self, f: Field, y0: Tensor, *, name: str = "f", what: str = "dy/dt") -> None:
         self.f, self.nfe, self.name, self.what = f, 0, name, what
         self.shape, self.dtype = y0.shape, y0.dtype
+        self.copies = False
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.nfe += 1
-        dy = self.f(t, y)
         if self.nfe == 1:
-            self._check(dy)
-        return dy
+            return self._begin(t, y)
+        dy = self.f(t, y)
+        return self._copy(dy) if self.copies or dy.data_ptr() == self.address else dy
+
+    def _begin(self, t: Tensor, y: Tensor) -> Tensor:
+        version = None if y.is_inference() else y._version
+        dy = self.f(t, y)
+        self._check(dy)
+        if version is not None and y._version != version:
+            raise ValueError(f"{self.name}(t, y) changes the state y in place: compute with a copy, y.clone()")
+        self.first, self.given, self.address = dy, dy.clone(), dy.data_ptr()
+        return self.given
+
+    def _copy(self, dy: Tensor) -> Tensor:
+        if self.nfe > 2 and not self.copies and not torch.equal(self.first, self.given):
+            raise ValueError(
+                f"{self.name}(t, y) writes into memory that it returned {self.nfe - 1} evaluations before: return a "
+                "new tensor each time, for example buffer.clone()"
+            )
+        self.copies = True
+        return dy.clone()
+
+    @property
+    def plain(self) -> Field:
+        """The field without counting; still with copies where it needs them."""
+        return (lambda t, y: self.f(t, y).clone()) if self.copies else self.f
 
     def _check(self, dy: Tensor) -> None:
         if not isinstance(dy, Tensor):
@@ -53,7 +79,7 @@ def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
     if not torch.isfinite(y0).all():
         raise ValueError("y0 holds NaN or infinite values; check what produced the initial state")
     refuse_gradient(rtol=rtol, atol=atol, t=None if isinstance(t, Tensor) else t)
-    t = torch.as_tensor(t, dtype=torch.float64).detach().cpu().clone()  # the caller may change his own
+    t = times_of(t)
     if t.ndim != 1 or len(t) < 2:
         raise ValueError(f"t must be one-dimensional with at least two times, found shape {tuple(t.shape)}")
     steps = t.diff()
@@ -64,7 +90,30 @@ def check_problem(y0: Tensor, t: Tensor, rtol: float, atol: float) -> Tensor:
             raise ValueError(f"{name} must be a finite number >= 0, found {value}")
     if rtol == 0 and atol == 0:
         raise ValueError("rtol and atol are both 0: no step could ever be accepted; make one of them positive")
+    _check_scales(y0, t, rtol, atol)
     return t
+
+
+def times_of(t: Tensor | Sequence[float]) -> Tensor:
+    """Return a copy of times as a float64 tensor on the CPU, where the control of a solve computes, without graph."""
+    return torch.as_tensor(t.detach().cpu() if isinstance(t, Tensor) else t, dtype=torch.float64).clone()
+
+
+def _check_scales(y0: Tensor, t: Tensor, rtol: float, atol: float) -> None:
+    """Raise ValueError where the dtype of the state cannot tell its errors or its times apart."""
+    one, (t0, *_, t1) = torch.finfo(y0.dtype), t.tolist()
+    if atol < one.tiny and not (scaled := y0.detach().abs().mul(rtol).add(atol) > 0).all():
+        without = (~scaled).nonzero()
+        raise ValueError(
+            f"atol + rtol |y0| is 0 in {len(without)} of {y0.numel()} entries of y0 (the first at index "
+            f"{tuple(without[0].tolist())}, {y0.dtype}), so that no error is small there: give a larger atol"
+        )
+    spacing = one.eps * max(abs(t0), abs(t1))
+    if abs(t1 - t0) < RESOLVED * spacing:
+        raise ValueError(
+            f"f gets its time in the dtype of y0, and {y0.dtype} has a spacing of about {spacing:.3g} at these times, "
+            f"too coarse for [{t0}, {t1}]: count time from the start (t - t[0]), or use float64"
+        )
 
 
 T = TypeVar("T")
@@ -80,7 +129,7 @@ def choose(name: str, options: Mapping[str, T], value: str) -> T:
 def check_sampled(t: Tensor, sampled_t: Tensor | None) -> Tensor:
     """Return the sampled times as float64 (None: empty), or raise ValueError when one leaves the interval of t."""
     refuse_gradient(sampled_t=sampled_t)
-    sampled_t = torch.as_tensor([] if sampled_t is None else sampled_t, dtype=torch.float64).clone()
+    sampled_t = times_of([] if sampled_t is None else sampled_t)
     low, high = min(t[0], t[-1]), max(t[0], t[-1])
     if len(sampled_t) and not bool(((sampled_t >= low) & (sampled_t <= high)).all()):
         raise ValueError(f"sampled times {sampled_t.tolist()} leave the interval [{float(low)}, {float(high)}]")
@@ -133,40 +182,3 @@ def check_sde(t: Tensor, noise_type: str, sde_type: str) -> None:
             f"sde_type {sde_type!r} is not supported: SOSRI and SOSRI2 solve 'ito' equations; convert the drift first "
             "(with component-wise noise f + g dg/dy / 2), or use torchsde's Stratonovich methods"
         )
-
-
-def brownian_path(
-    bm: torchsde.BrownianInterval | None, y0: Tensor, t: Tensor, seed: int | None
-) -> torchsde.BrownianInterval:
-    """Return the Brownian path of a solve: bm where it fits, else a new one from the seed.
-
-    Raises:
-        ValueError: bm has another shape than y0, does not cover t, or knows no space-time Levy area; both are given.
-    """
-    t0, t1 = float(t[0]), float(t[-1])
-    if bm is None:
-        drawn = int(torch.randint(2**62, ())) if seed is None else seed
-        return torchsde.BrownianInterval(
-            t0=t0,
-            t1=t1,
-            size=tuple(y0.shape),
-            dtype=y0.dtype,
-            device=y0.device,
-            entropy=drawn,
-            levy_area_approximation="space-time",
-            dt=(t1 - t0) / PIECES,
-        )
-    if seed is not None:
-        raise ValueError("bm and seed are both given, but a BrownianInterval has its own seed: leave one out")
-    if not isinstance(bm, torchsde.BrownianInterval):
-        raise ValueError(f"bm must be a torchsde.BrownianInterval, found {type(bm).__name__}")
-    if tuple(bm.shape) != tuple(y0.shape) or bm.dtype != y0.dtype:
-        raise ValueError(
-            f"bm must have the shape and dtype of y0, one Brownian motion for each component of the state: expected "
-            f"{tuple(y0.shape)} {y0.dtype} (those of y0), found {tuple(bm.shape)} {bm.dtype} (those of bm)"
-        )
-    if bm.levy_area_approximation == "none":
-        raise ValueError("bm must know its integral: make it with levy_area_approximation='space-time'")
-    if bm._start > t0 or bm._end < t1:
-        raise ValueError(f"bm must cover the times [{t0}, {t1}], but it is defined on [{bm._start}, {bm._end}]")
-    return bm

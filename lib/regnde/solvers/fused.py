@@ -101,7 +101,7 @@ def sri_stage(
 
 def _mix(weights: Tensor, k: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return sum_j weights_ij k_j for each row i: one product of matrices, cheaper than many sums of four."""
-    return (weights @ torch.stack(tuple(k)).flatten(1)).view(len(weights), *k[0].shape).unbind()
+    return (weights @ torch.stack(tuple(k)).view(len(k), k[0].numel())).view(len(weights), *k[0].shape).unbind()
 
 
 def _end(
@@ -154,7 +154,7 @@ class ErrorRatio(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, error: Tensor, y0: Tensor, y1: Tensor, rtol: float, atol: float) -> Tensor:
         scale = torch.maximum(y0.abs(), y1.abs()).mul_(rtol).add_(atol)
-        ratio = torch.linalg.vector_norm(error / scale) / error.numel() ** 0.5
+        ratio = torch.linalg.vector_norm(error / scale) / max(1, error.numel()) ** 0.5
         ctx.rtol, ctx.atol = rtol, atol
         ctx.save_for_backward(error, y0, y1, scale, ratio)
         return ratio
@@ -165,7 +165,7 @@ class ErrorRatio(torch.autograd.Function):
         at_y1 = y1.abs() >= y0.abs()
         if torch.is_grad_enabled():  # a second derivative is asked for: what lies between gets its graph again
             scale = torch.where(at_y1, y1, y0).abs() * ctx.rtol + ctx.atol
-            ratio = torch.linalg.vector_norm(error / scale) / error.numel() ** 0.5
+            ratio = torch.linalg.vector_norm(error / scale) / max(1, error.numel()) ** 0.5
             grad = grad * (ratio > 0)  # the second derivative, too, is zero at an error of exactly zero
         scaled = error / scale
         tiny = torch.finfo(ratio.dtype).tiny  # an error of exactly zero has the gradient zero, not NaN

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regnde.solvers.checks import SolverError
-from regnde.solvers.control import Controller
+from regnde.solvers.control import Controller, until
 from regnde.solvers.methods import Method
 from regnde.solvers.solution import Trace
 from regnde.solvers.steps import SRIStep, Start, Step, stiffness_ratio
@@ -62,21 +62,24 @@ class Loop:
         t, t_end = times[0], times[-1]
         direction = math.copysign(1.0, t_end - t)
         prescribed = iter(step_sizes) if step_sizes is not None else None
-        start, dt = self._first(t, y, direction, first_step if prescribed is None else math.nan)
-        previous_ratio = 1.0
+        start, dt = self._first(t, t_end, y, first_step if prescribed is None else math.nan)
+        ratio = previous_ratio = 1.0
         done = sum(time == t for time in times)
         states = [y.expand(done, *y.shape)]
         while done < len(times):
             dt = self._next_prescribed(prescribed, t, t_end) if prescribed is not None else dt
             self._check_budget(t, dt, self.ratios)
+            self._check_size(t, dt, ratio)
             last = direction * (t + direction * dt - t_end) >= -1e-12 * abs(t_end - times[0])
-            step = self.method.take(t, y, t_end - t if last else direction * dt, start)
+            size = until(t, t_end) if last else direction * dt
+            size = size if last or prescribed is not None else self.method.fit(t, size)
+            step = self.method.take(t, y, size, start)
             ratio_tensor = self._ratio(step)
             ratio = ratio_tensor.item()
             if prescribed is None:
                 dt = abs(step.dt) * self.control.factor(ratio, previous_ratio, order=self.method.order)
                 if not self.control.accepts(ratio):
-                    self._reject(step, ratio)
+                    self.rejected.append((step.t, step.dt))
                     start = step.start
                     continue
             self._accept(step, ratio_tensor)
@@ -93,12 +96,16 @@ class Loop:
             self.rates.append(self.rate(t, y, step.k[-1]))
         return torch.cat(states)
 
-    def _first(self, t: float, y: Tensor, direction: float, first_step: float | None) -> tuple[Start | None, float]:
+    def _first(self, t: float, t_end: float, y: Tensor, first_step: float | None) -> tuple[Start | None, float]:
         """Return what is evaluated at the start, and the size of the first step."""
         start = self.method.evaluate(t, y)
         if not all(torch.isfinite(value).all() for value in start):
             raise SolverError(f"the equation has non-finite values at the initial state, t = {t:g}")
-        return start, self.method.first_step(t, y, start, direction) if first_step is None else first_step
+        if first_step is None:
+            whole = until(t, t_end)
+            guess = self.method.first_step(t, y, start, math.copysign(1.0, whole), abs(whole))
+            first_step = max(guess, self.method.shortest(t))
+        return start, first_step
 
     @staticmethod
     def _next_prescribed(sizes: Iterator[float], t: float, t_end: float) -> float:
@@ -123,13 +130,12 @@ class Loop:
         if self.rate is not None:
             self.rates.append(self.rate(step.t, step.y, step.k[0]))
 
-    def _reject(self, step: Step | SRIStep, ratio: float) -> None:
-        self.rejected.append((step.t, step.dt))
-        if abs(step.dt) <= 1e-14 * max(1.0, abs(step.t)):
+    def _check_size(self, t: float, dt: float, ratio: float) -> None:
+        if not dt >= self.method.shortest(t):
             what = "non-finite values" if not math.isfinite(ratio) else f"an error ratio of {ratio:.3g}"
             raise SolverError(
-                f"the step size fell to {abs(step.dt):.3g} at t = {step.t:g} with {what}: f is singular or "
-                "non-finite there, or the tolerance is below the resolution of the state's dtype"
+                f"the step size fell to {dt:.3g} at t = {t:g} with {what}: f is singular or non-finite there, the "
+                "tolerance is below the resolution of the state's dtype, or time has too coarse a spacing so far from 0"
             )
 
     def _check_budget(self, t: float, dt: float, ratios: list[Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,8 @@ import torch
 import torchsde
 from torch import Tensor
 
-from regnde.solvers.control import initial_step, initial_step_sde
+from regnde.solvers.control import initial_step, initial_step_sde, on_clock
+from regnde.solvers.path import SeededPath, finest, increment
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.steps import Field, SRIStep, Start, Step, error_ratio, rk_step, sri_step
 from regnde.solvers.tableaus import Tableau
@@ -40,8 +42,14 @@ class Method(Protocol):
     def ratio(self, step: Step | SRIStep) -> Tensor:
         """Return the scaled error of a step, 0-d; at most 1 is accepted."""
 
-    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
-        """Guess the size (positive) of a first step from (t, y)."""
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float, limit: float = math.inf) -> float:
+        """Guess the size (positive) of a first step from (t, y), evaluating nothing further than `limit` from t."""
+
+    def shortest(self, t: float) -> float:
+        """Return the shortest step from t that is one: neither time nor path resolves a shorter one."""
+
+    def fit(self, t: float, dt: float) -> float:
+        """Return the step to try when the controller proposes dt (both signed)."""
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states at times inside a step, (times, batch, ...)."""
@@ -73,12 +81,20 @@ class RungeKutta:
         """Return the scaled error of a step."""
         return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
 
-    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float, limit: float = math.inf) -> float:
         """Guess the size of a first step, with one evaluation of f."""
         with torch.no_grad():
             (k1,) = self.evaluate(t, y) if start is None else start
-        order, tolerances = self.tableau.order, {"rtol": self.rtol, "atol": self.atol}
-        return initial_step(self.f, t, y, k1, direction=direction, order=order, **tolerances)
+        order, bounds = self.tableau.order, {"rtol": self.rtol, "atol": self.atol, "limit": limit}
+        return initial_step(self.f, t, y, k1, direction=direction, order=order, **bounds)
+
+    def shortest(self, t: float) -> float:
+        """Return the spacing of floats at t."""
+        return math.ulp(t)
+
+    def fit(self, t: float, dt: float) -> float:
+        """Return dt, by the clock."""
+        return on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the dense output."""
@@ -118,20 +134,29 @@ class StochasticRungeKutta:
 
     def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> SRIStep:
         """Take one step along the path."""
-        w, u = self.bm(t, min(t + dt, self.t1), return_U=True)
+        w, u = increment(self.bm, t, min(t + dt, self.t1), return_U=True)
         return sri_step(self.f, self.g, t, y, dt, w, u, self.tableau, estimate=self.estimate, start=start)
 
     def ratio(self, step: Step | SRIStep) -> Tensor:
         """Return the scaled error of a step."""
         return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
 
-    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float) -> float:
+    def first_step(self, t: float, y: Tensor, start: Start | None, direction: float, limit: float = math.inf) -> float:
         """Guess the size of a first step, with one evaluation of f and one of g."""
         with torch.no_grad():
             start = self.evaluate(t, y) if start is None else start
-        return initial_step_sde(self.f, self.g, t, y, start, order=self.tableau.order, rtol=self.rtol, atol=self.atol)
+        order, bounds = self.tableau.order, {"rtol": self.rtol, "atol": self.atol, "limit": limit}
+        return initial_step_sde(self.f, self.g, t, y, start, order=order, **bounds)
+
+    def shortest(self, t: float) -> float:
+        """Return the spacing of floats at t, or what the path resolves."""
+        return max(math.ulp(t), finest(self.bm))
+
+    def fit(self, t: float, dt: float) -> float:
+        """Return dt, or along a seeded path a little less, so that the step ends where the path is cheap."""
+        return self.bm.shorten(t, dt) if isinstance(self.bm, SeededPath) else on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states between, with the deviation of the path from its chord."""
         assert isinstance(step, SRIStep)
-        return step.at(t, [self.bm(step.t, time) for time in t])
+        return step.at(t, [increment(self.bm, step.t, time) for time in t])

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from regnde.solvers.checks import (
     Counted,
-    brownian_path,
     check_options,
     check_problem,
     check_sampled,
@@ -23,6 +22,7 @@ from regnde.solvers.conditions import Conditions, with_fields
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
+from regnde.solvers.path import brownian_path
 from regnde.solvers.replay import replay
 from regnde.solvers.solution import Solution
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
@@ -135,12 +135,14 @@ def solve_sde(
         y0: initial state, (batch, ...), float32 or float64; one step size serves the whole batch.
         t: output times, (times,), at least two, increasing; the state at t[0] is y0.
         rtol, atol: relative and absolute tolerance of one step.
-        method: 'sosri2', 'sosri', or an SRITableau.
+        method: 'sosri2', 'sosri', or an SRITableau. 'sosri' evaluates f up to 3.75 steps ahead, beyond t[-1] as well.
         controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
         estimate: 'embedded', or 'reference' for that of the published integrators (see steps.ERROR_ESTIMATES).
         bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
             that covers t. Rejected steps never change it.
-        seed: of a path made here, when bm is None; None: drawn from torch's global generator.
+        seed: of a path made here, when bm is None: a whole number, which decides the path, whatever the steps are (see
+            `path.SeededPath`; steps are shortened a little, to where the path is cheap). None: drawn from torch's
+            global generator, and a quicker path, whose values depend on the steps.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
         first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters: as for `solve_ode`; 'stiffness'
             with 'sosri2' only.
@@ -202,23 +204,26 @@ def _solve(
     along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
     replayed = gradient is not None and torch.is_grad_enabled()
     conditions = Conditions(method, y0) if replayed else None
-    taken: Method = counted
-    again: Method = method
-    if moves is not None:
-        taken, again = (
-            with_fields(each, lambda f: lambda at, y: f(at + moves[0].to(at), y)) for each in (taken, again)
-        )
-    taken, keep = (taken, None) if conditions is None else (conditions.noting(taken), conditions.keep)
+
+    def moved(method: Method) -> Method:
+        return method if moves is None else with_fields(method, lambda f: lambda at, y: f(at + moves[0].to(at), y))
+
+    taken, keep = moved(counted), None
+    if conditions is not None:
+        taken, keep = conditions.noting(taken), conditions.keep
     sampled = drawn.tolist()
     loop = Loop(
         taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )
     with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
         y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
+    method = replace(method, f=counted.f.plain)  # type: ignore[attr-defined]
+    if isinstance(method, StochasticRungeKutta):
+        method = replace(method, g=counted.g.plain)  # type: ignore[union-attr]
     diffusion = counted.g.nfe if isinstance(counted, StochasticRungeKutta) else 0  # type: ignore[attr-defined]
     trace, integral = loop.trace(nfe=counted.f.nfe, nfe_diffusion=diffusion), loop.integral()  # type: ignore[attr-defined]
     if gradient is not None and conditions is not None:
         gradient = gradient if moves is None else (*gradient, moves)
-        y, trace, integral = replay(loop, again, y0, t.tolist(), gradient, conditions, y, trace, integral)
+        y, trace, integral = replay(loop, moved(method), y0, t.tolist(), gradient, conditions, y, trace, integral)
     sampled_y = loop.sampled(sampled)
     return Solution(t=t, y=y, trace=trace, method=method, sampled_t=drawn, sampled_y=sampled_y, rate_integral=integral)

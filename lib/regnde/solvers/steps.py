@@ -259,8 +259,8 @@ def sri_step(
 
 
 def rms(x: Tensor) -> Tensor:
-    """Return the root mean square over all entries, 0-d; its gradient at exactly zero is zero, not NaN."""
-    return torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    """Return the root mean square over all entries, 0-d, 0 of none; its gradient at exactly zero is zero, not NaN."""
+    return torch.linalg.vector_norm(x) / max(1, x.numel()) ** 0.5
 
 
 def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: float) -> Tensor:

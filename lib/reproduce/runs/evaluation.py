@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torchsde
 from torch import Tensor, nn
 
-from regnde import Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
+from regnde import Field, Regularizer, Solution, odeint_solve, quick_path, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
 from reproduce.models.solve import Solve
 
@@ -60,6 +61,11 @@ def solver(
     return solve
 
 
+def _path(y0: Tensor, t: Tensor, noise: torch.Generator) -> torchsde.BrownianInterval:
+    """Draw a Brownian path for one solve: the quick kind, since no two solves here share a path."""
+    return quick_path(y0, t, int(torch.randint(2**62, (), generator=noise)))
+
+
 def solve_equation(
     f: Any,
     y0: Tensor,
@@ -80,7 +86,7 @@ def solve_equation(
         return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
-    settings |= {"seed": int(torch.randint(2**62, (), generator=noise)), "estimate": budget.estimate}
+    settings |= {"bm": _path(y0, t, noise), "estimate": budget.estimate}
     if hosted:
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
@@ -143,10 +149,8 @@ def adaptive_host(budget: Budget, *, noise: torch.Generator) -> Solve:
     def solve(f: Any, y0: Tensor, t: Tensor) -> Solution:
         if not hasattr(f, "g"):
             return odeint_solve(f, y0, t, rtol=budget.rtol, atol=budget.atol)
-        seed, whole = int(torch.randint(2**62, (), generator=noise)), float(t[-1] - t[0])
-        return sdeint_solve(
-            f, y0, t, rtol=budget.rtol, atol=budget.atol, dt=whole, method="srk", adaptive=True, seed=seed
-        )
+        bm, whole = _path(y0, t, noise), float(t[-1] - t[0])
+        return sdeint_solve(f, y0, t, rtol=budget.rtol, atol=budget.atol, dt=whole, method="srk", adaptive=True, bm=bm)
 
     return solve
 
