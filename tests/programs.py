@@ -1,7 +1,7 @@
 """Other people's programs in a few lines each, after the public examples that they are named for.
 
-Each is a model with `loss(by, step)`. `by` is whose functions it calls: torchdiffeq's and torchsde's own, or a LocalPenalty. So
-what a user adds is counted: one line makes the LocalPenalty, `by.` prefixes the calls, one term joins the loss.
+Each is a model with `loss(by, step)`. `by` is whose functions it calls: torchdiffeq's and torchsde's own, or those of a
+LocalPenalty. So what a user adds is counted: one line makes it, `by.` prefixes the calls, one term joins the loss.
 """
 
 from __future__ import annotations

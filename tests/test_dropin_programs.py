@@ -1,0 +1,182 @@
+"""The drop-in in other people's programs: training stays the same to the bit, and so does what they save and copy."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from programs import (
+    ODES,
+    PLAIN,
+    SDES,
+    TOLERANCES,
+    UNIT,
+    BouncingBall,
+    Checkpointed,
+    GraphOde,
+    LatentOde,
+    Ode,
+    OdeNet,
+    data,
+)
+from torch import Tensor, nn
+
+from regnde import LocalPenalty
+
+per_program = pytest.mark.parametrize("program", [*ODES, *SDES], ids=lambda program: program.__name__)
+
+
+def ear(**settings: Any) -> LocalPenalty:
+    return LocalPenalty(rng=torch.Generator().manual_seed(0), **settings)
+
+
+def made(program: Any) -> Any:
+    torch.manual_seed(0)
+    return program()
+
+
+def trained(model: Any, by: Any, weight: float | None = None, n: int = 10) -> dict[str, Tensor]:
+    """Train for some steps, with the penalty where there is a weight; return parameters, buffers and gradients."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(n):
+        optimizer.zero_grad()
+        torch.manual_seed(step)
+        loss = model.loss(by, step)
+        if weight is not None:
+            loss = loss + weight * by.penalty()
+        loss.backward()
+        optimizer.step()
+    return {**model.state_dict(), "random": torch.rand(())}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@per_program
+def test_ten_steps_with_weight_zero_end_in_the_same_bits_and_a_weight_makes_a_difference(program: Any) -> None:
+    plain = trained(made(program), PLAIN)
+    assert same(trained(made(program), ear(), 0.0), plain)
+    assert not same(trained(made(program), ear(), 0.3, n=1), trained(made(program), PLAIN, n=1))
+
+
+@per_program
+def test_a_program_adds_three_lines_and_five_where_a_library_solves(program: Any) -> None:
+    """One makes the LocalPenalty and one joins the loss; here are those that solve: prefixed, or in a `with`."""
+    lines = inspect.getsource(program.loss).splitlines()
+    touched = [line for line in lines if "by." in line]
+    assert len(touched) == 1
+    assert len(touched) + 2 <= (5 if "hears" in touched[0] else 3)
+
+
+@pytest.mark.parametrize("program", [Ode, OdeNet, BouncingBall], ids=lambda program: program.__name__)
+def test_a_model_that_holds_its_ear_is_copied_pickled_saved_and_loaded(program: Any) -> None:
+    """D4, D6: the ear is no part of state_dict or named_parameters, though it holds a step of the model's own field."""
+    model = made(program)
+    keys, names = list(model.state_dict()), [name for name, _ in model.named_parameters()]
+    model.local = ear()
+    model.loss(model.local, 0)  # now it holds a step, whose field is the model
+    assert list(model.state_dict()) == keys
+    assert [name for name, _ in model.named_parameters()] == names
+    model.load_state_dict(model.state_dict())
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(buffer, weights_only=False)
+    value = model.local.penalty()
+    for other in copies:
+        with pytest.raises(ValueError, match="no solve was heard"):  # a copy has heard nothing
+            other.local.penalty()
+        other.loss(other.local, 0)
+        other.local.penalty().backward()
+        assert all(p.grad is None for p in model.parameters())
+    assert value.isfinite()
+
+
+def test_d2_what_is_set_on_a_field_after_the_ear_was_made_counts_as_before() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self._scale = 1.0
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return self._scale * y
+
+    f, local, ends = Scaled(), ear(), []
+    for scale in (1.0, -1.0):
+        f._scale = scale
+        ends.append(local.odeint(f, torch.ones(1), UNIT, **TOLERANCES)[-1].item())
+    assert ends == pytest.approx([2.71828, 0.36788], rel=1e-3)
+
+
+def test_d3_a_field_can_be_changed_in_every_way_between_two_solves() -> None:
+    model, local = made(GraphOde), ear()
+    for i in range(2):
+        model.ode.register_buffer("bias", torch.full((1,), float(i)))
+        model.loss(local, i)
+        assert local.penalty().item() > 0
+        del model.ode.bias
+    layers = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    f = Sequence(layers)
+    local.odeint(f, torch.ones(2, 3), UNIT, **TOLERANCES)
+    f[1], before = nn.Softplus(), local.cost
+    assert len(f) == 2
+    local.odeint(f, torch.ones(2, 3), UNIT, **TOLERANCES)
+    assert local.cost.nfe > before.nfe
+    assert local.penalty().requires_grad
+
+
+class Sequence(nn.Sequential):
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__(*layers)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return super().forward(y)
+
+
+def test_d5_with_a_reentrant_checkpoint_inside_the_field_the_penalty_has_the_same_gradient() -> None:
+    gradients = []
+    for program in (Ode, Checkpointed):
+        model, local = made(program), ear()
+        local.odeint(model, data(0, 8, 2).requires_grad_(), UNIT, **TOLERANCES)
+        local.penalty().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert a is not None
+        torch.testing.assert_close(a, b)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, wrap: Any) -> None:
+        super().__init__()
+        self.field = wrap(made(Ode))
+
+    def loss(self, by: Any, step: int) -> Tensor:
+        return by.odeint(self.field, data(step, 8, 2), UNIT, **TOLERANCES)[-1].square().mean()
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, partial(torch.compile, backend="eager")], ids=["parallel", "compiled"]
+)
+def test_a_wrapped_field_trains_to_the_same_bits(wrap: Any) -> None:
+    plain = trained(Wrapped(wrap), PLAIN)
+    assert same(trained(Wrapped(wrap), ear(), 0.0), plain)
+    assert not same(trained(Wrapped(wrap), ear(), 0.3), plain)
+
+
+def test_a_model_with_its_ear_can_be_wrapped_in_data_parallel_whole() -> None:
+    class Model(LatentOde):
+        def forward(self, *args: Any) -> Tensor:  # type: ignore[override]
+            return super().forward(*args) if len(args) == 2 else self.loss(self.local, 0)
+
+    model = made(Model)
+    model.local = ear()
+    loss = nn.DataParallel(model)(torch.zeros(1))
+    (loss + 0.1 * model.local.penalty()).backward()
+    assert model.net[0].weight.grad.abs().sum() > 0
