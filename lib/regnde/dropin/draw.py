@@ -91,11 +91,7 @@ class Ear:
 
     def __init__(self, rng: torch.Generator, sampling: str, floor: float, tolerance: float) -> None:
         self.rng, self.sampling, self.floor, self.tolerance = rng, sampling, floor, tolerance
-        self.forget()
-
-    def forget(self) -> None:
-        """Start again with nothing heard."""
-        self.lock, self.draw, self.cost = threading.Lock(), Draw(self.rng), Cost()
+        self.lock, self.draw, self.cost = threading.Lock(), Draw(rng), Cost()
         self.taken, self.unheard = False, set[str]()  # why solves were not heard
 
     def end(self, hearing: Hearing, end: float) -> None:
@@ -120,10 +116,5 @@ class Ear:
         self.draw, self.taken, self.unheard = Draw(self.rng), True, set()
         return kept
 
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("rng", "sampling", "floor", "tolerance")
-        return {name: getattr(self, name) for name in names}  # a copy has heard nothing: steps hold the user's field
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.forget()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ear, (self.rng, self.sampling, self.floor, self.tolerance)  # a copy has heard nothing

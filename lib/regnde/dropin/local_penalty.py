@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -121,7 +120,7 @@ class LocalPenalty:
         """
         kept = self._ear.take()
         y = kept.y.requires_grad_()  # reentrant checkpoints inside f need an input with a gradient
-        with seam.silence(), torch.autocast(y.device.type, enabled=False), _still(kept.field):
+        with seam.hears(None), torch.autocast(y.device.type, enabled=False), _still(kept.field):
             return kept.ratio(y)
 
     def loss(self, progress: float = 0.0) -> Tensor:
@@ -162,19 +161,15 @@ def _modules(field: nn.Module) -> list[nn.Module]:
     found, seen, rest = list[nn.Module](), set[int](), list[Any]([field])
     while rest:
         f = rest.pop()
-        if id(f) in seen:
+        if id(f) in seen or isinstance(f, type):
             continue
         seen.add(id(f))
+        near = list(vars(f).values()) if hasattr(f, "__dict__") else []
         if isinstance(f, nn.Module):
             found.append(f)
-            rest += [*f.children(), *filter(callable, vars(f).values())]
-        elif isinstance(f, partial):
-            rest += [f.func, *f.args]
-        elif hasattr(f, "__self__"):
-            rest.append(f.__self__)
+            near += f.children()
         elif inspect.isfunction(f):
             closed = inspect.getclosurevars(f)
-            rest += [x for x in (*closed.nonlocals.values(), *closed.globals.values()) if isinstance(x, nn.Module)]
-        else:
-            rest += [x for x in vars(f).values() if isinstance(x, nn.Module)] if hasattr(f, "__dict__") else []
+            near += [*closed.nonlocals.values(), *(x for x in closed.globals.values() if isinstance(x, nn.Module))]
+        rest += [getattr(f, "__self__", None), getattr(f, "func", None), *filter(callable, near)]
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +28,8 @@ GENERAL = (
     "an SDE with noise_type 'general', whose error lies in iterated integrals between its noises, which the penalty's "
     "step does not have: 'diagonal', 'scalar' and 'additive' noise are heard"
 )
-_EAR: ContextVar[Ear | None] = ContextVar("ear", default=None)
-_SILENCE: ContextVar[bool] = ContextVar("silence", default=False)
+_EAR: ContextVar[Ear | Literal[False] | None] = ContextVar("ear", default=None)
+"""Who hears the next solve of this thread; False: nobody, not even an ear that a field brings."""
 _ADJOINT: ContextVar[bool] = ContextVar("adjoint", default=False)
 """Whether an adjoint is under way whose caller has gradients enabled: its way forward itself runs without."""
 
@@ -37,7 +37,7 @@ _ADJOINT: ContextVar[bool] = ContextVar("adjoint", default=False)
 def _listening() -> Ear | None:
     """Return who hears a solve that starts now, if anybody does: never in a backward pass, nor without gradients."""
     ear = _EAR.get()
-    if ear is None or _SILENCE.get() or torch._C._current_graph_task_id() != -1:
+    if not ear or torch._C._current_graph_task_id() != -1:
         return None
     if torch.is_grad_enabled() or _ADJOINT.get():
         return ear
@@ -72,7 +72,7 @@ def _around_adjoint(apply: Callable[..., Any]) -> Any:
     return staticmethod(with_the_callers_gradients)
 
 
-def _hear_ode(ear: Ear, solver: Any, solve: Callable[..., Any], *args: Any, until_event: bool) -> Any:
+def _hear_ode(ear: Ear, solver: Any, solve: Callable[..., Any], *args: Any) -> Any:
     adaptive = isinstance(solver, AdaptiveStepsizeODESolver)
     if adaptive:
         scale = solver.tableau, solver.rtol, solver.atol, solver.norm, solver.dtype
@@ -90,7 +90,7 @@ def _hear_ode(ear: Ear, solver: Any, solve: Callable[..., Any], *args: Any, unti
             found = solve(solver, *args)
     finally:
         counter.remove()
-    end = found[0] if until_event else args[0][-1]
+    end = found[0] if isinstance(found, tuple) else args[0][-1]  # of an event, its time
     ear.end(hearing, float(end.detach()))
     return found
 
@@ -181,33 +181,29 @@ def _shadowed(instance: Any, attributes: dict[str, Any]) -> Iterator[None]:
 
 
 SEAMS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
-    (AdaptiveStepsizeODESolver, "integrate", partial(_around_solve, partial(_hear_ode, until_event=False))),
-    (FixedGridODESolver, "integrate", partial(_around_solve, partial(_hear_ode, until_event=False))),
-    (
-        AdaptiveStepsizeEventODESolver,
-        "integrate_until_event",
-        partial(_around_solve, partial(_hear_ode, until_event=True)),
-    ),
-    (FixedGridODESolver, "integrate_until_event", partial(_around_solve, partial(_hear_ode, until_event=True))),
+    (AdaptiveStepsizeODESolver, "integrate", partial(_around_solve, _hear_ode)),
+    (AdaptiveStepsizeEventODESolver, "integrate_until_event", partial(_around_solve, _hear_ode)),
+    (FixedGridODESolver, "integrate", partial(_around_solve, _hear_ode)),
+    (FixedGridODESolver, "integrate_until_event", partial(_around_solve, _hear_ode)),
     (ScipyWrapperODESolver, "integrate", partial(_around_solve, _hear_scipy)),
     (BaseSDESolver, "integrate", partial(_around_solve, _hear_sde)),
     (OdeintAdjointMethod, "apply", _around_adjoint),
     (_SdeintAdjointMethod, "apply", _around_adjoint),
 )
 """Every solve passes one of these, whoever started it and with whatever field."""
-_LOCK, _BEFORE, _OPEN = threading.Lock(), list[tuple[type, str, Any]](), list[Ear]()
+_LOCK, _BEFORE, _OPEN = threading.Lock(), list[tuple[type, str, Any]](), list[Any]()
 
 
 @contextmanager
-def hears(ear: Ear) -> Iterator[None]:
-    """Let an ear hear the solves of this thread for a while; the innermost one hears. Others go on as they were."""
+def hears(ear: Ear | None) -> Iterator[None]:
+    """Let an ear hear the solves of this thread for a while: the innermost one; after None nobody. Others go on."""
     with _LOCK:
         if not _OPEN:
             for cls, name, around in SEAMS:
                 _BEFORE.append((cls, name, vars(cls).get(name)))
                 setattr(cls, name, around(getattr(cls, name)))
         _OPEN.append(ear)
-    token = _EAR.set(ear)
+    token = _EAR.set(False if ear is None or _EAR.get() is False else ear)
     try:
         yield
     finally:
@@ -217,13 +213,3 @@ def hears(ear: Ear) -> Iterator[None]:
             while _BEFORE and not _OPEN:
                 cls, name, before = _BEFORE.pop()
                 setattr(cls, name, before) if before is not None else delattr(cls, name)
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Let nobody hear the solves of this thread for a while."""
-    token = _SILENCE.set(True)
-    try:
-        yield
-    finally:
-        _SILENCE.reset(token)
