@@ -14,7 +14,7 @@ import torchdiffeq
 from conftest import Counting
 from programs import PLAIN, Cnf, cdeint
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from regnde import Cost, LocalPenalty, error_ratio, odeint_solve, rk_step
 from regnde.dropin import seam
@@ -278,7 +278,8 @@ def test_d5_a_solve_inside_a_checkpoint_is_heard_once_or_named(mlp: Counting, y0
     def solve(y: Tensor) -> Tensor:
         return local.odeint(mlp, y, FORWARD, **TOLERANCES)[-1]
 
-    y = checkpoint(solve, y0, use_reentrant=False)
+    with set_checkpoint_early_stop(False):
+        y = checkpoint(solve, y0, use_reentrant=False)
     local.penalty()
     y.square().sum().backward()  # solves again
     with pytest.raises(ValueError, match="no solve was heard since the last penalty"):
@@ -468,9 +469,10 @@ def test_a_step_beyond_the_end_of_the_interval_is_cut_off(t: Tensor, mlp: Counti
 
 
 @pytest.mark.parametrize("t", [FORWARD, -FORWARD], ids=["forward", "backward"])
-def test_a_step_up_to_a_jump_does_not_see_what_lies_behind_it(t: Tensor, y0: Tensor) -> None:
+@pytest.mark.parametrize("before", [torch.lt, torch.le])
+def test_a_step_to_a_jump_or_from_it_does_not_see_the_other_side(t: Tensor, before: Any, y0: Tensor) -> None:
     def jumps(t: Tensor, y: Tensor) -> Tensor:
-        return torch.where(t.abs() < 0.5, -y, 9 * y.cos())
+        return torch.where(before(t.abs(), 0.5), -y, 9 * y.cos())
 
     local = ear(floor=0.0)
     options = {"jump_t": torch.tensor([0.5]).copysign(t[-1])}
@@ -533,7 +535,6 @@ def test_d12_the_penalty_does_not_reach_batchnorm_and_its_evaluations_not_the_co
     buffers, nfe = [buffer.clone() for buffer in f.buffers()], f.nfe
     local.penalty().backward()
     assert all(torch.equal(a, b) for a, b in zip(buffers, f.buffers(), strict=True))
-    assert all(norm.track_running_stats for norm in f.norms)
     assert (f.nfe, local.cost.nfe) == (nfe + 7, nfe)
 
 
@@ -620,7 +621,7 @@ def trained(weight: float, name: str) -> tuple[int, float]:
     field, local, t = Counting(Wiggle()), ear(), torch.tensor([0.0, 1.0], dtype=torch.float64)
     y0 = torch.tensor([[2.0], [1.0], [0.0]], dtype=torch.float64)
     optimizer = torch.optim.Adam(field.parameters(), lr=0.05)
-    for _ in range(25):
+    for _ in range(18):
         optimizer.zero_grad()
         y = getattr(local, name)(field, y0, t, **TOLERANCES)[-1]
         loss = (y - y0 * torch.exp(-t[-1])).square().mean()

@@ -180,3 +180,76 @@ def test_a_model_with_its_ear_can_be_wrapped_in_data_parallel_whole() -> None:
     loss = nn.DataParallel(model)(torch.zeros(1))
     (loss + 0.1 * model.local.penalty()).backward()
     assert model.net[0].weight.grad.abs().sum() > 0
+
+
+def test_a_field_with_dropout_leaves_the_random_numbers_of_the_program_as_they_were() -> None:
+    class Dropout(Ode):
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(t, y), 0.1)
+
+        def loss(self, by: Any, step: int) -> Tensor:
+            return by.odeint(self, data(step, 8, 2), UNIT, method="rk4", options={"step_size": 0.2})[-1].square().mean()
+
+    ends = []
+    for by, weight in ((PLAIN, None), (ear(), 0.0)):
+        model = made(Dropout)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for step in range(5):  # nobody sets a seed in between
+            optimizer.zero_grad()
+            loss = model.loss(by, step)
+            (loss if weight is None else loss + weight * by.penalty()).backward()
+            optimizer.step()
+        ends.append({**model.state_dict(), "random": torch.rand(())})
+    assert same(*ends)
+
+
+def test_d10_two_ears_in_one_model_hear_each_its_own_solves() -> None:
+    encoder, decoder, f = ear(), ear(), made(Ode)
+    z = encoder.odeint(f, data(0, 8, 2), UNIT, **TOLERANCES)[-1]
+    for _ in range(2):
+        z = decoder.odeint(f, z, UNIT, **TOLERANCES)[-1]
+    assert (encoder.cost.solves, decoder.cost.solves) == (1, 2)
+    (encoder.penalty() + decoder.penalty()).backward()
+
+
+def test_d1_parameters_that_are_handed_to_a_functional_call_get_the_gradient() -> None:
+    f, local = made(Ode), ear()
+    fast = {name: p.detach().clone().requires_grad_() for name, p in f.named_parameters()}
+    local.odeint(lambda t, y: torch.func.functional_call(f, fast, (t, y)), data(0, 8, 2), UNIT, **TOLERANCES)
+    local.penalty().backward()
+    assert all(p.grad is not None for p in fast.values())
+    assert all(p.grad is None for p in f.parameters())
+
+
+def test_d12_instance_norm_that_a_global_function_uses_is_left_alone_too() -> None:
+    local = ear()
+    local.odeint(normalized, data(0, 4, 3, 8), UNIT, rtol=1e-2, atol=1e-2)
+    before = NORM.running_mean.clone()
+    local.penalty()
+    assert torch.equal(NORM.running_mean, before)
+
+
+def test_d12_spectral_norm_and_a_counter_that_is_a_buffer_are_left_alone_too() -> None:
+    class Normalized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
+            self.register_buffer("evaluations", torch.zeros(()))
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            self.evaluations += 1
+            return torch.tanh(self.linear(y))
+
+    f, local = Normalized(), ear()
+    local.odeint(f, data(0, 4, 3), UNIT, **TOLERANCES)
+    before = {name: buffer.clone() for name, buffer in f.named_buffers()}
+    local.penalty().backward()
+    assert same(before, dict(f.named_buffers()))
+    assert f.evaluations == local.cost.nfe
+
+
+NORM = nn.InstanceNorm1d(3, track_running_stats=True)
+
+
+def normalized(t: Tensor, y: Tensor) -> Tensor:
+    return NORM(torch.tanh(3 * y) + y)

@@ -143,18 +143,22 @@ def test_d8_every_noise_calculus_and_way_to_write_an_sde_is_heard_and_stays_the_
 )
 def test_d8_names_logqp_and_options_stay_the_same_to_the_bit(name: str, how: dict[str, Any]) -> None:
     assert assert_same(name, FG(), **how).penalty().item() > 0
+
+
+@per_interface
+def test_d8_an_sde_whose_methods_have_other_names_is_heard_by_names(name: str) -> None:
     names = {"drift": "drift", "diffusion": "diffusion"}
-    assert assert_same(name, Sde(), **{"names": names, **how}).penalty().item() > 0 if "logqp" not in how else True
+    assert assert_same(name, Sde(), names=names, method="milstein").penalty().item() > 0
 
 
 def test_d8_the_state_of_a_solver_is_returned_and_taken_as_before() -> None:
     sde, local = FG("diagonal", "stratonovich"), ear()
+    wholes = []
     for by in (PLAIN, local):
         how = {"dt": 0.125, "method": "reversible_heun", "extra": True}
         half, extra = by.sdeint(sde, STATE, TS[:3], bm=path(sde), **how)
-        whole = by.sdeint(sde, half[-1], TS[2:], bm=path(sde), extra_solver_state=extra, **how)[0]
-        plain = whole if by is PLAIN else plain  # noqa: F821
-    assert torch.equal(whole, plain)
+        wholes.append(by.sdeint(sde, half[-1], TS[2:], bm=path(sde), extra_solver_state=extra, **how)[0])
+    assert torch.equal(*wholes)
     assert local.cost.solves == 2
     assert local.penalty().requires_grad
 
@@ -298,6 +302,7 @@ def test_rejected_attempts_are_counted_and_never_drawn(name: str) -> None:
     kept = local._ear.draw.item
     assert kept is not None
     assert (kept.t0, kept.t1) in accepted
+    assert local._ear.draw.total == len(accepted)  # each had the weight one
 
 
 @per_interface
@@ -310,6 +315,25 @@ def test_the_way_back_of_an_adjoint_is_not_heard(name: str, how: dict[str, Any])
     assert local.cost.solves == 1
     assert local.cost.accepted == 8
     assert local.penalty().item() > 0
+
+
+def test_d8_an_sde_that_is_no_module_is_heard() -> None:
+    class Plain:
+        noise_type, sde_type = "scalar", "stratonovich"
+
+        def __init__(self) -> None:
+            self.rate = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+
+        def f(self, t: Tensor, y: Tensor) -> Tensor:
+            return -self.rate * y.sin()
+
+        def g(self, t: Tensor, y: Tensor) -> Tensor:
+            return 0.1 * y[..., None]
+
+    sde, local = Plain(), ear()
+    local.sdeint(sde, STATE, TS, dt=0.125, method="midpoint")
+    local.penalty().backward()
+    assert sde.rate.grad is not None
 
 
 def test_the_cost_counts_drift_and_diffusion_of_the_solve() -> None:

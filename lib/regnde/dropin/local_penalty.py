@@ -18,6 +18,8 @@ from regnde.dropin.draw import Cost, Ear
 from regnde.penalties.weights import Weight, towards
 from regnde.solvers.checks import choose
 
+SMALL = 2**20
+"""Bytes of the largest buffer that is put back after a penalty; a larger one is data."""
 SAMPLING = {"biased": "each accepted step alike", "unbiased": "in proportion to its size"}
 
 
@@ -112,15 +114,22 @@ class LocalPenalty:
 
         Only the field gets a gradient: time, size and state of the step are constants. Costs one evaluation of f for
         each stage of the solver's method (dopri5: seven; fixed steps: four, by bosh3), for an SDE four of f and of g
-        (eight where they come together, by f_and_g). They are seen by a counter of your own in f, not by
-        `cost`; the running statistics of BatchNorm do not see them, and autocast is off.
+        (eight where they come together, by f_and_g). A counter of your own in f sees them, `cost` does not; buffers (of
+        BatchNorm, ...) and random numbers are put back. Autocast is off: an f that holds tensors in half precision has
+        to cast them.
 
         Raises:
             ValueError: no solve was heard since the last penalty.
         """
         kept = self._ear.take()
         y = kept.y.requires_grad_()  # reentrant checkpoints inside f need an input with a gradient
-        with seam.hears(None), torch.autocast(y.device.type, enabled=False), _still(kept.field):
+        mine = [y.device] if y.is_cuda else []  # dropout in f leaves the program's random numbers as they were
+        with (
+            seam.hears(None),
+            torch.random.fork_rng(mine),
+            torch.autocast(y.device.type, enabled=False),
+            _still(kept.field),
+        ):
             return kept.ratio(y)
 
     def loss(self, progress: float = 0.0) -> Tensor:
@@ -145,15 +154,15 @@ class LocalPenalty:
 
 @contextmanager
 def _still(field: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm from updating its running statistics; it goes on normalizing by the batch."""
-    still = [m for m in _modules(field) if m.training and getattr(m, "track_running_stats", False)]
-    for module in still:
-        vars(module)["track_running_stats"] = False
+    """Put the buffers of a field back afterwards: statistics of normalizations, vectors of spectral norms, counters."""
+    before = [(m._buffers, dict(m._buffers)) for m in _modules(field) if not isinstance(m, torch.jit.ScriptModule)]
+    for buffers, own in before:
+        buffers.update({name: b.clone() for name, b in own.items() if b is not None and b.nbytes <= SMALL})
     try:
         yield
     finally:
-        for module in still:
-            vars(module)["track_running_stats"] = True
+        for buffers, own in before:
+            buffers.update(own)
 
 
 def _modules(field: nn.Module) -> list[nn.Module]:
