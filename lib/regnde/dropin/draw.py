@@ -102,6 +102,8 @@ class Ear:
                 self.cost, self.taken = Cost(), False
             new = {f.name: getattr(self.cost, f.name) + getattr(hearing, f.name, 1) for f in fields(Cost)}
             self.cost = Cost(**new)
+            if hearing.draw.item is None:
+                self.unheard.add("a solve without any step inside its interval")
             self.draw.put(lambda: hearing.draw.item, hearing.draw.total, quiet=hearing.draw.quiet)
 
     def take(self) -> Kept:

@@ -43,7 +43,8 @@ class KeptODE:
         y1, _, error, _ = _runge_kutta_step(self.field, y, f0, t0, dt, t1, tableau)
         if not bool(error.detach().any()):
             return (0 * error).abs().sum()  # the root of an exact zero has no gradient
-        return _compute_error_ratio(error, self.rtol, self.atol, y, y1, self.norm).to(y.abs().dtype)
+        ratio = _compute_error_ratio(error, self.rtol, self.atol, y, y1, self.norm)
+        return ratio.reshape(()).to(y.abs().dtype)
 
 
 @dataclass(frozen=True)

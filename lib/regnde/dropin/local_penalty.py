@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,6 +137,8 @@ class LocalPenalty:
         """Return weight * penalty; `weight` is adapted afterwards, or follows `progress` in [0, 1] through training."""
         if self._schedule is None or self.weight is None:
             raise ValueError("loss needs a weight: LocalPenalty(weight=0.1, ...), or weight * local.penalty() by hand")
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress is the share of training that is done, in [0, 1], found {progress}")
         if self._target_nfe is None:
             self.weight = self._schedule(progress)
         loss = self.weight * self.penalty()
@@ -180,5 +183,9 @@ def _modules(field: nn.Module) -> list[nn.Module]:
         elif inspect.isfunction(f):
             closed = inspect.getclosurevars(f)
             near += [*closed.nonlocals.values(), *(x for x in closed.globals.values() if isinstance(x, nn.Module))]
-        rest += [getattr(f, "__self__", None), getattr(f, "func", None), *filter(callable, near)]
+        elif inspect.ismethod(f):
+            near.append(f.__self__)
+        elif isinstance(f, partial):
+            near.append(f.func)
+        rest += [x for x in near if callable(x) or inspect.ismethod(f)]
     return found

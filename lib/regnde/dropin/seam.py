@@ -104,10 +104,10 @@ def _tell_adaptive(hearing: Hearing, solver: Any) -> dict[str, Any]:
 
     def telling_step(state: Any) -> Any:
         new = step(state)
-        ratio = torch.as_tensor(told[0]).detach().abs()
-        t0, t1, r = torch.stack([new.t0.detach(), new.t1.detach(), ratio.to(new.t0)]).tolist()  # one transfer
+        numbers = [x.detach().reshape(1).to(new.t0) for x in (new.t0, new.t1, told[0])]  # of one element, 0-d or not
+        t0, t1, r = torch.cat(numbers).tolist()  # one transfer
         if t1 > t0:
-            hearing.accept(t0, t1, state.y1, r)
+            hearing.accept(t0, t1, state.y1, abs(r))
         else:
             hearing.rejected += 1
         return new
