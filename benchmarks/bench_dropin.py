@@ -2,10 +2,10 @@
 
 One step is a solve of torchdiffeq's dopri5 over an interval that takes exactly one accepted step: seven evaluations of
 f, forward and backward. The penalty is `LocalPenalty.penalty` and its backward pass: seven evaluations as well.
-Listening is what the wrapper adds to a solve (forward only): one draw for each accepted step. For an SDE: one step of
-torchsde's srk, and of milstein, beside `LocalPenaltySDE.penalty`.
+Listening is what the ear adds to a solve (forward only): one draw for each accepted step. For an SDE: one step of
+torchsde's srk, and of milstein, beside the penalty of a solve by milstein.
 
-Before anything is timed, states and gradients of solves with and without the wrapper are compared bit by bit.
+Before anything is timed, states and gradients of solves with and without the ear are compared bit by bit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,22 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 from torchsde import BrownianInterval, sdeint, sdeint_adjoint
 
-from regnde import LocalPenalty, LocalPenaltySDE
+from regnde import LocalPenalty
 from reproduce.models.fields import TimeMLP
 
 ONE_STEP, PENALTY, SOLVE, LISTENING = "one step of the solver", "penalty", "plain solve", "solve while listening"
 MILSTEIN = "one step of milstein"
 DT = 0.1
+
+
+def ear() -> LocalPenalty:
+    return LocalPenalty(rng=torch.Generator().manual_seed(0))
+
+
+def penalty(local: LocalPenalty, kept: Any, parameters: list[Tensor]) -> None:
+    """Take the penalty of the same step again and again."""
+    local._ear.draw.item = kept
+    torch.autograd.grad(local.penalty(), parameters)
 
 
 def compared(plain: Callable[[], list[Tensor]], wrapped: Callable[[], list[Tensor]]) -> bool:
@@ -38,39 +48,35 @@ def with_gradient(y: Tensor, parameters: list[Tensor]) -> list[Tensor]:
 
 
 def identical(case: Case) -> dict[str, bool]:
-    """Compare states and gradients of both interfaces with and without the wrapper, at three output times."""
+    """Compare states and gradients of both interfaces with and without the ear, at three output times."""
     tolerances = {"rtol": case.tolerance, "atol": case.tolerance}
-    f = LocalPenalty(case.f, **tolerances, rng=torch.Generator().manual_seed(0))
+    local = ear()
     t, parameters = case.t[[0, len(case.t) // 2, -1]].unique(), case.inputs
 
-    def solve(field: nn.Module, interface: Callable[..., Tensor]) -> list[Tensor]:
-        return with_gradient(interface(field, case.y0, t, **tolerances), parameters)
+    def solve(interface: Callable[..., Tensor]) -> list[Tensor]:
+        return with_gradient(interface(case.f, case.y0, t, **tolerances), parameters)
 
-    return {
-        interface.__name__: compared(lambda i=interface: solve(case.f, i), lambda i=interface: solve(f, i))
-        for interface in (odeint, odeint_adjoint)
-    }
+    pairs = (odeint, local.odeint), (odeint_adjoint, local.odeint_adjoint)
+    return {a.__name__: compared(lambda a=a: solve(a), lambda b=b: solve(b)) for a, b in pairs}
 
 
 def ode(case: Case, seconds: float) -> dict[str, Any]:
     """Time one step, the penalty, and listening."""
     tolerances, parameters = {"rtol": case.tolerance, "atol": case.tolerance}, list(case.f.parameters())
-    f = LocalPenalty(case.f, **tolerances, rng=torch.Generator().manual_seed(0))
-    odeint(f, case.y0.detach(), case.t, **tolerances)
-    start, dt, y = f._steps.drawn(float(case.t[-1]))
-    ends = torch.tensor([start, start + dt], dtype=torch.float64)
+    local = ear()
+    local.odeint(case.f, case.y0.detach(), case.t, **tolerances)
+    kept = local._ear.draw.item
+    y, dt, ends = kept.y, kept.t1 - kept.t0, torch.tensor([kept.t0, kept.t1], dtype=torch.float64)
 
     def one_step() -> None:
         end = odeint(case.f, y, ends, method="dopri5", options={"first_step": dt}, **tolerances)[-1]
         torch.autograd.grad(end, parameters, torch.ones_like(end))
 
-    def solve(field: nn.Module) -> None:
-        odeint(field, case.y0, case.t, **tolerances)
+    def solve(interface: Callable[..., Tensor]) -> None:
+        interface(case.f, case.y0, case.t, **tolerances)
 
-    part = alternate(
-        {ONE_STEP: one_step, PENALTY: lambda: torch.autograd.grad(f.penalty(case.t), parameters)}, seconds=seconds / 2
-    )
-    whole = alternate({SOLVE: lambda: solve(case.f), LISTENING: lambda: solve(f)}, seconds=seconds / 2)
+    part = alternate({ONE_STEP: one_step, PENALTY: lambda: penalty(local, kept, parameters)}, seconds=seconds / 2)
+    whole = alternate({SOLVE: lambda: solve(odeint), LISTENING: lambda: solve(local.odeint)}, seconds=seconds / 2)
     return summary(case.name, {**part, **whole}, {PENALTY: ONE_STEP, LISTENING: SOLVE}, identical(case))
 
 
@@ -93,26 +99,24 @@ class SDE(nn.Module):
 def sde(seconds: float) -> dict[str, Any]:
     """Time one step of torchsde's methods and the penalty, and compare solves bit by bit."""
     torch.manual_seed(0)
-    plain, y0, ts = SDE(), torch.randn(512, 32), torch.linspace(0, 1, 3)
-    wrapped = LocalPenaltySDE(plain, rtol=1e-2, atol=1e-2, dt=DT, rng=torch.Generator().manual_seed(0))
-    parameters = list(plain.parameters())
+    equation, y0, ts, local = SDE(), torch.randn(512, 32), torch.linspace(0, 1, 3), ear()
+    parameters = list(equation.parameters())
 
-    def solve(which: nn.Module, interface: Callable[..., Tensor], times: Tensor, method: str) -> list[Tensor]:
+    def solve(interface: Callable[..., Tensor], times: Tensor, method: str) -> list[Tensor]:
         path = BrownianInterval(0.0, 1.0, size=(512, 32), entropy=1, levy_area_approximation="space-time")
-        return with_gradient(interface(which, y0, times, bm=path, dt=DT, method=method), parameters)
+        return with_gradient(interface(equation, y0, times, bm=path, dt=DT, method=method), parameters)
 
+    pairs = (sdeint_adjoint, local.sdeint_adjoint), (sdeint, local.sdeint)
     same = {
-        interface.__name__: compared(
-            lambda i=interface: solve(plain, i, ts, "milstein"), lambda i=interface: solve(wrapped, i, ts, "milstein")
-        )
-        for interface in (sdeint_adjoint, sdeint)
+        a.__name__: compared(lambda a=a: solve(a, ts, "milstein"), lambda b=b: solve(b, ts, "milstein"))
+        for a, b in pairs
     }
-    one = torch.tensor([0.0, DT])
+    one, kept = torch.tensor([0.0, DT]), local._ear.draw.item
     times = alternate(
         {
-            ONE_STEP: lambda: solve(plain, sdeint, one, "srk"),
-            MILSTEIN: lambda: solve(plain, sdeint, one, "milstein"),
-            PENALTY: lambda: torch.autograd.grad(wrapped.penalty(ts), parameters),
+            ONE_STEP: lambda: solve(sdeint, one, "srk"),
+            MILSTEIN: lambda: solve(sdeint, one, "milstein"),
+            PENALTY: lambda: penalty(local, kept, parameters),
         },
         seconds=seconds,
     )
@@ -146,9 +150,9 @@ def main() -> None:
     results = [ode(mnist(), seconds), ode(latent(), seconds), sde(seconds / 2)]
     text = table(["case", "what", "ms", "quartiles", "ratio"], [line for result in results for line in rows(result)])
     same = "; ".join(f"{result['case']}: {result['bit_identical']}" for result in results)
-    report("dropin", f"{text}\n\nSame bits with and without the wrapper: {same}.", {"results": results})
+    report("dropin", f"{text}\n\nSame bits with and without the ear: {same}.", {"results": results})
     if not all(value for result in results for value in result["bit_identical"].values()):
-        raise SystemExit("the wrapper changed a solve")
+        raise SystemExit("the ear changed a solve")
 
 
 if __name__ == "__main__":

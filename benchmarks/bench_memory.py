@@ -8,7 +8,7 @@ only).
 
 torchdiffeq is made to stop at the same times (`step_t`), at a tolerance so loose that little else limits its steps.
 'adjoint, recorded' is hosts.odeint_solve, whose trace keeps one state for each step; 'adjoint, drop-in' is
-torchdiffeq's own call with dropin.LocalPenalty, which keeps one in all.
+torchdiffeq's own call heard by a LocalPenalty, which keeps one in all.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def loss_of_a_users_call(case: Case, method: str, penalty: str, n: int, rng: tor
     """The same with torchdiffeq's own functions."""
     tolerances = {"rtol": case.tolerance, "atol": case.tolerance}
     odeint = torchdiffeq.odeint if method == PEER else torchdiffeq.odeint_adjoint
-    f = case.f if penalty == NONE else LocalPenalty(case.f, rng=rng, **tolerances)
-    y = odeint(f, case.y0, case.t, method="dopri5", options=equal_steps(n), **tolerances)
-    value = y[-1].square().mean()
-    return value + f.penalty(case.t) if isinstance(f, LocalPenalty) else value
+    local = LocalPenalty(rng=rng)
+    solve = odeint if penalty == NONE else local.odeint_adjoint
+    value = solve(case.f, case.y0, case.t, method="dopri5", options=equal_steps(n), **tolerances)[-1].square().mean()
+    return value if penalty == NONE else value + local.penalty()
 
 
 def equal_steps(n: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from conftest import Counting
 from torch import Tensor
 from torchdiffeq._impl.dopri5 import _DORMAND_PRINCE_SHAMPINE_TABLEAU
 
-from regnde import SolverError, error_ratio, make_regularizer, odeint_solve, rk_step, solve_ode
+from regnde import SolverError, error_ratio, make_regularizer, odeint_solve, rk_step, sdeint_solve, solve_ode
 from regnde.hosts.with_torchdiffeq import HOST_TABLEAUS
 from regnde.penalties import menu as regularizers
 from reproduce.models.fields import TimeMLP
@@ -95,7 +95,11 @@ def test_the_recorded_error_ratio_carries_a_gradient_with_backpropagation(mlp: C
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "rk4"}, "unknown method 'rk4'.*dopri5"),
+        ({"method": "tsit5"}, "unknown method 'tsit5'.*dopri5"),
+        ({"method": "rk4"}, "'rk4' takes fixed steps.*'dopri5', or LocalPenalty"),
+        ({"event_fn": lambda t, y: y.sum()}, r"unknown argument 'event_fn'.*local\.odeint_event"),
+        ({"adjoint_rtol": 1e-3}, "unknown argument 'adjoint_rtol': it belongs to gradient='adjoint'"),
+        ({"tol": 1e-3}, r"unknown argument 'tol': known are \[\]"),
         ({"gradient": "magic"}, "unknown gradient 'magic'.*adjoint.*backprop"),
         ({"gradient": "adjoint", "records": frozenset({"error_ratio"})}, "global.*local_unbiased or local_biased"),
         ({"records": frozenset({"stiffness"})}, "use solve_ode"),
@@ -111,6 +115,29 @@ def test_bad_input_is_refused_before_any_evaluation(
     with pytest.raises(ValueError, match=message):
         odeint_solve(arguments.pop("f"), y0, T, **arguments)  # type: ignore[arg-type]
     assert mlp.calls == 0
+
+
+def test_a_state_tuple_is_refused_with_what_takes_it(mlp: Counting, y0: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"state tuple: join its parts in one tensor, or use LocalPenalty"):
+        odeint_solve(mlp, (y0, y0), T, **TOLERANCES)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logqp": True}, r"unknown argument 'logqp'.*local\.sdeint"),
+        ({"extra": True}, "unknown argument 'extra'"),
+        ({"names": {"drift": "h"}}, "unknown argument 'names': give an SDE whose methods are called f and g"),
+        ({"adjoint_method": "euler"}, "it belongs to gradient='adjoint'"),
+        ({"dt": float("inf")}, "dt must be positive and finite, found inf"),
+    ],
+)
+def test_what_sdeint_solve_has_no_place_for_is_refused_by_name(changes: dict[str, object], message: str) -> None:
+    sde, arguments = torch.nn.Module(), {"dt": 0.1, **TOLERANCES, **changes}
+    sde.f = sde.g = lambda t, y: y  # type: ignore[assignment]
+    sde.noise_type, sde.sde_type = "diagonal", "ito"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=message):
+        sdeint_solve(sde, torch.ones(2, 2), T, **arguments)  # type: ignore[arg-type]
 
 
 def test_when_torchdiffeq_gives_up_the_error_says_so() -> None:

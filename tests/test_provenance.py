@@ -61,7 +61,7 @@ def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookke
         shared = {"mnist_ode"} if name == "mnist_sde" else set()  # which shares its images
         assert of_experiments == {f"reproduce.experiments.{module}" for module in {"experiment", name} | shared}
         assert not found & {"reproduce.runs.store", "reproduce.runs.sweep", "reproduce.report.tables", "reproduce.cli"}
-        assert not {"regnde", "regnde.hosts.dropin"} & found  # passed on by the package, but not used
+        assert not {"regnde", "regnde.dropin.local_penalty"} & found  # passed on by the package, but not used
     assert "reproduce.data.spiral" in source.source_hashes("spiral_ode")
     images = {"reproduce.data.mnist", "reproduce.data.registry"}
     assert images <= set(source.source_hashes("mnist_ode"))
@@ -77,7 +77,7 @@ def test_the_closure_is_all_of_the_library_that_training_imports_but_for_the_nam
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     packages = {name for name in ran.stdout.split() if (source.LIB / name.replace(".", "/")).is_dir()}  # without code
-    passed_on = {"regnde.hosts.dropin", "regnde.hosts.dropin_sde"}  # by `regnde`; no run uses them
+    passed_on = {f"regnde.dropin.{name}" for name in ("draw", "kept", "local_penalty", "seam")}  # no run uses them
     imported = set(ran.stdout.split()) - packages - passed_on - set(source.BOOKKEEPING)
     assert imported == set(source.source_hashes("spiral_ode"))
 

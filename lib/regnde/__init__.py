@@ -2,11 +2,11 @@
 
 Solve with the open box (`solve_ode`, `solve_sde`) or through an untouched host (`odeint_solve`, `sdeint_solve`); either
 returns a `Solution` with its `Trace`. A `Regularizer` from the menu (`local_biased`, `global_error`, ...) reads it.
-`LocalPenalty` and `LocalPenaltySDE` bring the local penalty into a model that calls torchdiffeq or torchsde itself.
+`LocalPenalty` brings the local penalty into a program that calls torchdiffeq or torchsde itself.
 """
 
-from regnde.hosts.dropin import LocalPenalty
-from regnde.hosts.dropin_sde import LocalPenaltySDE
+from regnde.dropin.draw import Cost
+from regnde.dropin.local_penalty import LocalPenalty
 from regnde.hosts.with_torchdiffeq import odeint_solve
 from regnde.hosts.with_torchsde import sdeint_solve
 from regnde.penalties.local import STEP_SIZES, local_error, local_step
@@ -47,9 +47,9 @@ __all__ = [
     "TABLEAUS",
     "TSIT5",
     "Controller",
+    "Cost",
     "Field",
     "LocalPenalty",
-    "LocalPenaltySDE",
     "Rate",
     "Regularizer",
     "RungeKutta",

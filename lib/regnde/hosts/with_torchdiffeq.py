@@ -10,7 +10,7 @@ import torch
 import torchdiffeq
 from torch import Tensor, nn
 
-from regnde.hosts.times import merge_times, times_for
+from regnde.hosts.arguments import merge_times, refuse_others, times_for
 from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, choose
 from regnde.solvers.methods import RungeKutta
 from regnde.solvers.solution import Solution, Trace
@@ -30,6 +30,14 @@ HOST_TABLEAUS = {
     "fehlberg2": TSIT5,
     "dopri8": TSIT5,
 }
+FIXED_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams", "fixed_adams")
+ADJOINT = ("adjoint_rtol", "adjoint_atol", "adjoint_method", "adjoint_options", "adjoint_params")
+OWN_CALL = "LocalPenalty, which leaves the call and what it returns to torchdiffeq: local.odeint"
+INSTEAD = {
+    "event_fn": f"a Solution has no event: use {OWN_CALL}_event(...)",
+    **dict.fromkeys(ADJOINT, "it belongs to gradient='adjoint'"),
+}
+"""What to use where a keyword of torchdiffeq is refused."""
 
 
 class _Recorder(nn.Module):
@@ -111,7 +119,7 @@ def odeint_solve(
         sampled_t: further times where a regularizer wants the state, (sampled,).
         records: what a penalty wants with gradient; 'stiffness' is not told by torchdiffeq.
         options: torchdiffeq's solver options; its 'norm' is taken by the recorder.
-        **adjoint: torchdiffeq's `adjoint_*` arguments.
+        **adjoint: torchdiffeq's `adjoint_*` arguments, with gradient='adjoint'.
 
     Returns:
         The Solution; its trace carries the gradient of the error ratios with gradient='backprop' only.
@@ -123,6 +131,13 @@ def odeint_solve(
         RuntimeError: in the backward pass, for create_graph=True with gradient='adjoint'.
     """
     odeint = choose("gradient", GRADIENTS, gradient)
+    refuse_others(adjoint, ADJOINT if gradient == "adjoint" else (), INSTEAD)
+    if isinstance(y0, tuple):
+        raise ValueError(f"y0 is a state tuple: join its parts in one tensor, or use {OWN_CALL}(...)")
+    if method in FIXED_STEP:
+        raise ValueError(
+            f"'{method}' takes fixed steps, which have no error to record: use 'dopri5', or {OWN_CALL}(...)"
+        )
     tableau = choose("method", HOST_TABLEAUS, method)
     asked = t if isinstance(t, Tensor) and t.requires_grad else None  # torchdiffeq gives times their gradient
     t = check_problem(y0, t, rtol, atol)

@@ -10,7 +10,7 @@ import torch
 import torchsde
 from torch import Tensor, nn
 
-from regnde.hosts.times import merge_times, times_for
+from regnde.hosts.arguments import merge_times, refuse_others, times_for
 from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, check_sde, choose
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.path import brownian_path
@@ -22,6 +22,16 @@ SDE_GRADIENTS: dict[str, Callable[..., Any]] = {
     "backprop": torchsde.sdeint,
     "adjoint": torchsde.sdeint_adjoint,
 }
+ADJOINT = ("adjoint_method", "adjoint_adaptive", "adjoint_rtol", "adjoint_atol", "adjoint_options", "adjoint_params")
+OWN_CALL = "use LocalPenalty, which leaves the call and what it returns to torchsde: local.sdeint(...)"
+INSTEAD = {
+    "logqp": f"a Solution has one state: {OWN_CALL}",
+    "extra": f"a Solution has no state of torchsde's solver: {OWN_CALL}",
+    "extra_solver_state": f"a Solution has no state of torchsde's solver: {OWN_CALL}",
+    "names": "give an SDE whose methods are called f and g",
+    **dict.fromkeys(ADJOINT, "it belongs to gradient='adjoint'"),
+}
+"""What to use where a keyword of torchsde is refused."""
 
 
 class _CountedSDE(nn.Module):
@@ -88,7 +98,7 @@ def sdeint_solve(
         own_method: method of the local penalty's step, 'sosri2' or 'sosri'.
         estimate: its error estimate, see steps.ERROR_ESTIMATES.
         records: must be empty: torchsde's error estimate has no gradient.
-        **others: further arguments of torchsde's function, for example adjoint_method.
+        **others: torchsde's options and dt_min; with gradient='adjoint' its `adjoint_*` arguments.
 
     Returns:
         The Solution. Its trace has the times of fixed steps, but neither states nor error ratios: local_unbiased works,
@@ -99,6 +109,7 @@ def sdeint_solve(
         SolverError: torchsde gave up.
     """
     sdeint = choose("gradient", SDE_GRADIENTS, gradient)
+    refuse_others(others, ("options", "dt_min", *(ADJOINT if gradient == "adjoint" else ())), INSTEAD)
     tableau = choose("own_method", SRI_TABLEAUS, own_method)
     choose("estimate", ERROR_ESTIMATES, estimate)
     refuse_gradient(t=t, dt=dt)
@@ -107,8 +118,12 @@ def sdeint_solve(
     if not y0.numel():
         raise ValueError(f"torchsde takes no empty batch, found y0 of shape {tuple(y0.shape)}: use solve_sde")
     spacing = math.ulp(float(t.abs().max()))
-    if not (dt > 0 and min(dt, others.get("dt_min", 1e-5) if adaptive else dt) > spacing):  # torchsde would not end
-        raise ValueError(f"dt must be positive, and dt and dt_min above the spacing {spacing:.3g} of t, found {dt}")
+    if not (
+        math.isfinite(dt) and dt > 0 and min(dt, others.get("dt_min", 1e-5) if adaptive else dt) > spacing
+    ):  # torchsde would not end
+        raise ValueError(
+            f"dt must be positive and finite, and dt and dt_min above the spacing {spacing:.3g} of t, found {dt}"
+        )
     if records:
         raise ValueError(
             f"torchsde computes its error estimate without gradient, so there is no {' or '.join(sorted(records))} to "

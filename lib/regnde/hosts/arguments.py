@@ -1,6 +1,8 @@
-"""Output times and the further times of a regularizer, as one list for a host's solver."""
+"""What a host is asked for: all times as one list for its solver; keywords that it has no place for."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -26,3 +28,10 @@ def merge_times(t: Tensor, sampled_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def times_for(t: Tensor, y0: Tensor) -> Tensor:
     """Return times, (times,), on the device of the state for a host: in float64 where the device has it."""
     return t.to(y0.device, y0.dtype if y0.device.type == "mps" else t.dtype)
+
+
+def refuse_others(given: Collection[str], known: Collection[str], instead: Mapping[str, str]) -> None:
+    """Raise ValueError for a keyword that is not known, with what to use instead."""
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown argument {name!r}: {instead.get(name, f'known are {sorted(known)}')}")
