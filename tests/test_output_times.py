@@ -15,7 +15,8 @@ from torch.autograd.functional import hessian
 
 from regnde import SRI_TABLEAUS, TABLEAUS, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from regnde import make_regularizer as make
-from regnde.solvers.steps import rk_step, sri_step
+from regnde.solvers.sri_steps import sri_step
+from regnde.solvers.steps import rk_step
 
 
 def times(*t: float) -> Tensor:

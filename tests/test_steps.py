@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from regnde import TABLEAUS, Tableau, error_ratio, rk_step, stiffness_ratio
-from regnde.solvers.steps import combine, rms
+from regnde.solvers.ratios import rms
+from regnde.solvers.steps import combine
 from regnde.solvers.tableaus import order_defect, rooted_trees
 
 PAIRS = list(TABLEAUS.values())

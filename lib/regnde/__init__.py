@@ -26,13 +26,16 @@ from regnde.penalties.menu import (
 from regnde.penalties.regularizer import Regularizer
 from regnde.penalties.weights import Weight
 from regnde.solvers.checks import SolverError
-from regnde.solvers.control import CONTROLLERS, Controller, initial_step
+from regnde.solvers.control import CONTROLLERS, Controller
+from regnde.solvers.first_step import initial_step
 from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
 from regnde.solvers.path import SeededPath, quick_path
+from regnde.solvers.ratios import error_ratio, stiffness_ratio
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.solve import Rate, solve_ode, solve_sde
+from regnde.solvers.sri_steps import SRIStep, sri_step
 from regnde.solvers.sri_tableaus import SOSRI, SOSRI2, SRI_TABLEAUS, SRITableau
-from regnde.solvers.steps import Field, SRIStep, Step, error_ratio, rk_step, sri_step, stiffness_ratio
+from regnde.solvers.steps import Field, Step, rk_step
 from regnde.solvers.tableaus import BOSH3, DOPRI5, TABLEAUS, TSIT5, Tableau
 
 __all__ = [

@@ -15,8 +15,9 @@ from regnde.solvers.checks import Counted, SolverError, check_problem, check_sam
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.path import brownian_path
 from regnde.solvers.solution import Solution, Trace
+from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS
-from regnde.solvers.steps import ERROR_ESTIMATES, refuse_gradient
+from regnde.solvers.steps import refuse_gradient
 
 SDE_GRADIENTS: dict[str, Callable[..., Any]] = {
     "backprop": torchsde.sdeint,
@@ -96,7 +97,7 @@ def sdeint_solve(
             to choose step='initial').
         gradient: 'backprop' (torchsde.sdeint) or 'adjoint' (torchsde.sdeint_adjoint; sde must be an nn.Module).
         own_method: method of the local penalty's step, 'sosri2' or 'sosri'.
-        estimate: its error estimate, see steps.ERROR_ESTIMATES.
+        estimate: its error estimate, see sri_steps.ERROR_ESTIMATES.
         records: must be empty: torchsde's error estimate has no gradient.
         **others: torchsde's options and dt_min; with gradient='adjoint' its `adjoint_*` arguments.
 
@@ -117,13 +118,11 @@ def sdeint_solve(
     check_sde(t, getattr(sde, "noise_type", "unknown"), getattr(sde, "sde_type", "unknown"))
     if not y0.numel():
         raise ValueError(f"torchsde takes no empty batch, found y0 of shape {tuple(y0.shape)}: use solve_sde")
-    spacing = math.ulp(float(t.abs().max()))
-    if not (
-        math.isfinite(dt) and dt > 0 and min(dt, others.get("dt_min", 1e-5) if adaptive else dt) > spacing
-    ):  # torchsde would not end
-        raise ValueError(
-            f"dt must be positive and finite, and dt and dt_min above the spacing {spacing:.3g} of t, found {dt}"
-        )
+    if not (math.isfinite(dt) and dt > 0):
+        raise ValueError(f"dt must be positive and finite, found {dt}")
+    shortest, spacing = min(dt, others.get("dt_min", 1e-5)) if adaptive else dt, math.ulp(float(t.abs().max()))
+    if shortest <= spacing:  # torchsde would not end
+        raise ValueError(f"dt and dt_min must lie above the spacing {spacing:.3g} of floats at t, found {shortest:.3g}")
     if records:
         raise ValueError(
             f"torchsde computes its error estimate without gradient, so there is no {' or '.join(sorted(records))} to "

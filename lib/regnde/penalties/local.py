@@ -13,7 +13,8 @@ from regnde.solvers.checks import choose
 from regnde.solvers.control import until
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.solution import Solution
-from regnde.solvers.steps import SRIStep, Step
+from regnde.solvers.sri_steps import SRIStep
+from regnde.solvers.steps import Step
 
 
 def local_step(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool = False) -> Step | SRIStep:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from regnde.solvers.methods import Method
-from regnde.solvers.steps import Field, SRIStep, Step
+from regnde.solvers.sri_steps import SRIStep
+from regnde.solvers.steps import Field, Step
 
 Generators = list[Tensor]
 """Where torch's global generators stand: that of the CPU, and that of the state's device."""

@@ -11,8 +11,10 @@ from torch import Tensor
 from regnde.solvers.checks import SolverError
 from regnde.solvers.control import Controller, until
 from regnde.solvers.methods import Method
+from regnde.solvers.ratios import stiffness_ratio
 from regnde.solvers.solution import Trace
-from regnde.solvers.steps import SRIStep, Start, Step, stiffness_ratio
+from regnde.solvers.sri_steps import SRIStep
+from regnde.solvers.steps import Start, Step
 
 
 def states_in(

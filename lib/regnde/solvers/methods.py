@@ -11,10 +11,13 @@ import torch
 import torchsde
 from torch import Tensor
 
-from regnde.solvers.control import initial_step, initial_step_sde, on_clock
+from regnde.solvers.control import on_clock
+from regnde.solvers.first_step import initial_step, initial_step_sde
 from regnde.solvers.path import SeededPath, finest, increment
+from regnde.solvers.ratios import error_ratio
+from regnde.solvers.sri_steps import SRIStep, sri_step
 from regnde.solvers.sri_tableaus import SRITableau
-from regnde.solvers.steps import Field, SRIStep, Start, Step, error_ratio, rk_step, sri_step
+from regnde.solvers.steps import Field, Start, Step, rk_step
 from regnde.solvers.tableaus import Tableau
 
 

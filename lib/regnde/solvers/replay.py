@@ -12,8 +12,10 @@ from torch import Tensor
 from regnde.solvers.conditions import Conditions
 from regnde.solvers.loop import Loop, states_in
 from regnde.solvers.methods import Method
+from regnde.solvers.ratios import stiffness_ratio
 from regnde.solvers.solution import Trace
-from regnde.solvers.steps import SRIStep, Step, stiffness_ratio
+from regnde.solvers.sri_steps import SRIStep
+from regnde.solvers.steps import Step
 
 
 def replay(

@@ -25,8 +25,9 @@ from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.path import brownian_path
 from regnde.solvers.replay import replay
 from regnde.solvers.solution import Solution
+from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
-from regnde.solvers.steps import ERROR_ESTIMATES, Field, refuse_gradient
+from regnde.solvers.steps import Field, refuse_gradient
 from regnde.solvers.tableaus import TABLEAUS, Tableau
 
 RECORDS = ("error_ratio", "stiffness")
@@ -62,7 +63,7 @@ def solve_ode(
         rtol, atol: relative and absolute tolerance of one step.
         method: 'tsit5', 'dopri5', 'bosh3', or a Tableau.
         controller: 'integral', 'pi', or a Controller.
-        first_step: size of the first step (positive); None: chosen by `control.initial_step`.
+        first_step: size of the first step (positive); None: chosen by `first_step.initial_step`.
         step_sizes: take exactly these steps (positive, in order) instead of controlling them.
         max_steps: largest number of attempted steps.
         sampled_t: further times inside the interval where a regularizer wants the state, (sampled,).
@@ -137,7 +138,7 @@ def solve_sde(
         rtol, atol: relative and absolute tolerance of one step.
         method: 'sosri2', 'sosri', or an SRITableau. 'sosri' evaluates f up to 3.75 steps ahead, beyond t[-1] as well.
         controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
-        estimate: 'embedded', or 'reference' for that of the published integrators (see steps.ERROR_ESTIMATES).
+        estimate: 'embedded', or 'reference' for that of the published integrators (see sri_steps.ERROR_ESTIMATES).
         bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
             that covers t. Rejected steps never change it.
         seed: of a path made here, when bm is None: a whole number, which decides the path, whatever the steps are (see

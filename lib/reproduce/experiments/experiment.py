@@ -47,7 +47,7 @@ class Budget(BaseModel):
     method: Literal["tsit5", "dopri5", "bosh3", "sosri", "sosri2"] = "tsit5"
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
-    """Error estimate of an SDE's step; see steps.ERROR_ESTIMATES."""
+    """Error estimate of an SDE's step; see sri_steps.ERROR_ESTIMATES."""
     gradient: Literal["backprop", "checkpoint"] = "backprop"
     """How the own solver is differentiated."""
     host: Literal["own", "torchsde"] = "own"
