@@ -311,12 +311,14 @@ def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monke
     assert why(heavier, row) == ["settings.weight_end: 0.03 -> 0.5"]
     longer = replace(run, overrides={"steps": 7})
     assert why(longer, row) == ["budget.steps: 6 -> 7"]
-    [(stale, old)] = status([longer]).stale
-    assert (stale, old) == (longer, row)
+    assert status([longer, heavier]).stale == [], "studies of their own, not newer versions of the main run"
+    assert status([longer]).missing == [longer]
     ingredients = keys.ingredients
     monkeypatch.setattr(keys, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
     assert any(line.startswith("files.") for line in why(run, row))
     assert status([run]).missing == [run]
+    [(stale, old)] = status([run]).stale
+    assert (stale, old) == (run, row)
 
 
 def test_a_process_that_imported_older_source_refuses_to_train(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ class Run:
             )
             weights = io.BytesIO()
             torch.save(trained.model.state_dict(), weights)
-            store.write(trained.row, weights.getvalue())
+            row = replace(trained.row, provenance={**trained.row.provenance, "more": {"instead": self.instead()}})
+            store.write(row, weights.getvalue())
             path.unlink(missing_ok=True)
-            return trained.row
+            return row
 
     def trained(self) -> Trained:
         """Return the finished run with its model; trains it when it is not stored."""
@@ -101,10 +103,17 @@ class Run:
         weights = torch.load(weights_path(row), weights_only=True)
         return train.restore(experiments.get(self.experiment), row, weights)
 
+    def instead(self) -> dict[str, Any]:
+        """Return what the run has instead of its profile's own settings and budget, as plain data."""
+        return {"settings": self.settings, "overrides": json.loads(json.dumps(self.overrides))}
+
     def slot(self) -> tuple[Any, ...]:
-        """Return what the run is in the eyes of a reader: rows of one slot and different keys replace each other."""
-        budget = self.budget()
-        return self.experiment, self.regularizer, self.seed, self.profile, self.part, budget.rtol, budget.host
+        """Return what the run is in the eyes of a reader: rows of one slot and different keys replace each other.
+
+        A study that replaces settings or entries of the budget has slots of its own.
+        """
+        instead = json.dumps(self.instead(), sort_keys=True)
+        return self.experiment, self.regularizer, self.seed, self.profile, self.part, instead
 
 
 def weights_path(row: Row) -> Path:
@@ -114,7 +123,8 @@ def weights_path(row: Row) -> Path:
 
 def slot_of(row: Row) -> tuple[Any, ...]:
     """Return the slot of a stored row (see `Run.slot`)."""
-    return row.experiment, row.regularizer, row.seed, row.profile, row.part, row.tolerance, row.host
+    instead = row.provenance.get("more", {}).get("instead")
+    return row.experiment, row.regularizer, row.seed, row.profile, row.part, json.dumps(instead, sort_keys=True)
 
 
 def needed(profile: str, experiment: str | None = None) -> list[Run]:
