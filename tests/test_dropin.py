@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from regnde import Cost, LocalPenalty, error_ratio, odeint_solve, rk_step
-from regnde.dropin import seam
-from regnde.dropin.draw import Draw, Hearing
+from regnde.dropin import hear_solves
+from regnde.dropin.draw_step import Draw, Hearing
 from regnde.hosts.with_torchdiffeq import FIXED_STEP, HOST_TABLEAUS
 
 TOLERANCES = {"rtol": 1e-4, "atol": 1e-5}
@@ -189,7 +189,7 @@ def test_callbacks_of_the_users_own_are_called_as_before(name: str, mlp: Countin
 
 
 def seams() -> list[Any]:
-    return [vars(cls).get(name) for cls, name, _ in seam.SEAMS]
+    return [vars(cls).get(name) for cls, name, _ in hear_solves.SEAMS]
 
 
 def test_torchdiffeq_and_torchsde_are_as_they_were_afterwards_also_after_an_exception(y0: Tensor) -> None:

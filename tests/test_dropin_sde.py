@@ -14,7 +14,7 @@ from programs import PLAIN
 from torch import Tensor, nn
 
 from regnde import SOSRI2, LocalPenalty, error_ratio, sri_step
-from regnde.dropin.kept import KeptSDE
+from regnde.dropin.kept_step import KeptSDE
 from reproduce.models.fields import TimeMLP
 
 TS = torch.linspace(0, 1, 5, dtype=torch.float64)

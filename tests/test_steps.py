@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regnde import TABLEAUS, Tableau, error_ratio, rk_step, stiffness_ratio
-from regnde.solvers.ratios import rms
+from regnde.solvers.error_ratio import rms
 from regnde.solvers.steps import combine
 from regnde.solvers.tableaus import order_defect, rooted_trees
 

@@ -5,7 +5,7 @@ returns a `Solution` with its `Trace`. A `Regularizer` from the menu (`local_bia
 `LocalPenalty` brings the local penalty into a program that calls torchdiffeq or torchsde itself.
 """
 
-from regnde.dropin.draw import Cost
+from regnde.dropin.draw_step import Cost
 from regnde.dropin.local_penalty import LocalPenalty
 from regnde.hosts.with_torchdiffeq import odeint_solve
 from regnde.hosts.with_torchsde import sdeint_solve
@@ -27,10 +27,10 @@ from regnde.penalties.regularizer import Regularizer
 from regnde.penalties.weights import Weight
 from regnde.solvers.checks import SolverError
 from regnde.solvers.control import CONTROLLERS, Controller
+from regnde.solvers.error_ratio import error_ratio, stiffness_ratio
 from regnde.solvers.first_step import initial_step
 from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
 from regnde.solvers.path import SeededPath, quick_path
-from regnde.solvers.ratios import error_ratio, stiffness_ratio
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.solve import Rate, solve_ode, solve_sde
 from regnde.solvers.sri_steps import SRIStep, sri_step

@@ -14,8 +14,8 @@ import torchdiffeq
 import torchsde
 from torch import Tensor, nn
 
-from regnde.dropin import seam
-from regnde.dropin.draw import Cost, Ear
+from regnde.dropin import hear_solves
+from regnde.dropin.draw_step import Cost, Ear
 from regnde.penalties.weights import Weight, towards
 from regnde.solvers.checks import choose
 
@@ -89,7 +89,7 @@ class LocalPenalty:
 
     def hears(self) -> AbstractContextManager[None]:
         """Hear the solves that code inside starts by itself: `with local.hears(): z = torchcde.cdeint(...)`."""
-        return seam.hears(self._ear)
+        return hear_solves.hears(self._ear)
 
     def odeint(self, func: Callable[..., Any], y0: Any, t: Tensor, **how: Any) -> Any:
         """Call torchdiffeq.odeint, and hear it."""
@@ -127,7 +127,7 @@ class LocalPenalty:
         y = kept.y.requires_grad_()  # reentrant checkpoints inside f need an input with a gradient
         mine = [y.device] if y.is_cuda else []  # dropout in f leaves the program's random numbers as they were
         with (
-            seam.hears(None),
+            hear_solves.hears(None),
             torch.random.fork_rng(mine),
             torch.autocast(y.device.type, enabled=False),
             _still(kept.field),

@@ -27,7 +27,7 @@ from regnde.penalties.rates import draw_noise, kinetic_jacobian_rate, taylor_rat
 from regnde.penalties.regularizer import Penalty, Regularizer, uniform
 from regnde.penalties.weights import Weight, towards
 from regnde.solvers.checks import choose, times_of
-from regnde.solvers.ratios import stiffness_ratio
+from regnde.solvers.error_ratio import stiffness_ratio
 from regnde.solvers.solution import Solution
 from regnde.solvers.solve import Rate
 from regnde.solvers.steps import Field

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regnde.solvers.checks import SolverError
-from regnde.solvers.ratios import rms
+from regnde.solvers.error_ratio import rms
 from regnde.solvers.steps import Field, Start
 
 

@@ -149,7 +149,7 @@ def sri_end(
 
 
 class ErrorRatio(torch.autograd.Function):
-    """`ratios.error_ratio` with its gradient by hand: a third of the passes over memory that the recorded one takes."""
+    """`error_ratio` with its gradient by hand: a third of the passes over memory that the recorded one takes."""
 
     @staticmethod
     def forward(ctx: Any, error: Tensor, y0: Tensor, y1: Tensor, rtol: float, atol: float) -> Tensor:

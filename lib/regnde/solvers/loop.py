@@ -10,8 +10,8 @@ from torch import Tensor
 
 from regnde.solvers.checks import SolverError
 from regnde.solvers.control import Controller, until
+from regnde.solvers.error_ratio import stiffness_ratio
 from regnde.solvers.methods import Method
-from regnde.solvers.ratios import stiffness_ratio
 from regnde.solvers.solution import Trace
 from regnde.solvers.sri_steps import SRIStep
 from regnde.solvers.steps import Start, Step

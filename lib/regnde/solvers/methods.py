@@ -12,9 +12,9 @@ import torchsde
 from torch import Tensor
 
 from regnde.solvers.control import on_clock
+from regnde.solvers.error_ratio import error_ratio
 from regnde.solvers.first_step import initial_step, initial_step_sde
 from regnde.solvers.path import SeededPath, finest, increment
-from regnde.solvers.ratios import error_ratio
 from regnde.solvers.sri_steps import SRIStep, sri_step
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.steps import Field, Start, Step, rk_step

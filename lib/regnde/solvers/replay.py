@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regnde.solvers.conditions import Conditions
+from regnde.solvers.error_ratio import stiffness_ratio
 from regnde.solvers.loop import Loop, states_in
 from regnde.solvers.methods import Method
-from regnde.solvers.ratios import stiffness_ratio
+from regnde.solvers.side_effects import Conditions
 from regnde.solvers.solution import Trace
 from regnde.solvers.sri_steps import SRIStep
 from regnde.solvers.steps import Step

@@ -18,12 +18,12 @@ from regnde.solvers.checks import (
     choose,
     choose_gradient,
 )
-from regnde.solvers.conditions import Conditions, with_fields
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.path import brownian_path
 from regnde.solvers.replay import replay
+from regnde.solvers.side_effects import Conditions, with_fields
 from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau

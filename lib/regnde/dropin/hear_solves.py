@@ -19,8 +19,8 @@ from torchdiffeq._impl.solvers import AdaptiveStepsizeEventODESolver, AdaptiveSt
 from torchsde._core.adjoint import _SdeintAdjointMethod
 from torchsde._core.base_solver import BaseSDESolver
 
-from regnde.dropin.draw import Ear, Hearing
-from regnde.dropin.kept import KeptODE, KeptSDE
+from regnde.dropin.draw_step import Ear, Hearing
+from regnde.dropin.kept_step import KeptODE, KeptSDE
 
 SDE_METHODS = {"f": (1, 0), "g": (0, 1), "f_and_g": (1, 1), "g_prod": (0, 1), "f_and_g_prod": (1, 1)}
 """How torchsde asks for drift and diffusion, and how many of each it gets."""

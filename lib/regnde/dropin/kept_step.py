@@ -13,7 +13,7 @@ from torchdiffeq._impl.rk_common import _ButcherTableau, _runge_kutta_step
 from torchsde._core.base_sde import ForwardSDE
 from torchsde._core.misc import jvp
 
-from regnde.solvers.ratios import error_ratio
+from regnde.solvers.error_ratio import error_ratio
 from regnde.solvers.sri_steps import sri_step
 from regnde.solvers.sri_tableaus import SOSRI2
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regnde.dropin.kept import KeptODE, KeptSDE
+from regnde.dropin.kept_step import KeptODE, KeptSDE
 
 Kept = KeptODE | KeptSDE
 
