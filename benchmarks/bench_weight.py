@@ -1,10 +1,10 @@
 """Which weight and which draw of `LocalPenalty` work untuned: six programs, and three that it should not help.
 
-Each program is trained plainly, and from the same seeds (parameters and batches) with weights that
-are a share of the mean loss in the first ten steps of the plain run. Evaluations (for one solve) and loss are those of
-one held-out batch without the penalty, means over the last fifth of training and over seeds. Cheap fields are easy to
-have early in training; so a penalized run is also held against the plain run at equal loss: against the evaluations
-that it needed when its held-out loss first was as low as the one that the penalized run ends with.
+Each program is trained plainly, and from the same seeds (parameters and batches) with weights that are a share of the
+mean loss in the first ten steps of the plain run. Evaluations (for one solve) and loss are those of one held-out
+batch without the penalty, means over the last fifth of training and over seeds. Cheap fields are easy to have early
+in training; so a penalized run is also held against the plain run at equal loss: against the evaluations that it
+needed when its held-out loss first was as low as the one that the penalized run ends with.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def at_equal_loss(plain: Run, loss: float) -> float:
 
 
 def compared(program: str, make: Callable[[], Program], steps: int, seeds: range) -> Iterator[dict[str, Any]]:
-    """Yield one row for each draw and share tried; `paid` is the loss lost, as a share of what the plain run learned."""
+    """Yield one row for each draw and share; `paid` is the loss lost, as a share of what the plain run learned."""
     plain = [train(make, seed, steps) for seed in seeds]
     first = [mean(run["trained"][:FIRST]) for run in plain]
     for sampling, share in TRIED:
