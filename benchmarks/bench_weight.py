@@ -1,4 +1,4 @@
-"""Which weight and which draw of `LocalPenalty` work untuned: six programs, and three that it should not help.
+"""Which weight and which draw of `LocalPenalty` work untuned: programs that it may help, and some that it should not.
 
 Each program is trained plainly, and from the same seeds (parameters and batches) with weights that are a share of the
 mean loss in the first ten steps of the plain run. Evaluations (for one solve) and loss are those of one held-out
