@@ -226,7 +226,7 @@ def test_a_dead_port_ends_quickly_in_not_available(monkeypatch):
     monkeypatch.setenv("REGNDE_MIRROR", f"http://127.0.0.1:{port}")
     start = time.perf_counter()
     assert find("mnist") is None
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < registry.PATIENCE, "a refused connection is no silence"
     with pytest.raises(FileNotFoundError, match="no connection"):
         require("mnist")
 
@@ -237,9 +237,8 @@ def test_a_silent_server_is_waited_for_once_and_not_once_per_file(monkeypatch):
         monkeypatch.setenv("REGNDE_OFFLINE", "0")
         monkeypatch.setenv("REGNDE_MIRROR", f"http://127.0.0.1:{listener.getsockname()[1]}")
         assert find("mnist") is None
-        start = time.perf_counter()
         assert find("mnist") is None
-        assert time.perf_counter() - start < 0.2
+    assert registry._silence.cache_info().misses == 1
 
 
 def test_offline_forbids_even_a_working_download(monkeypatch, server):
