@@ -68,6 +68,7 @@ def assert_same(name: str, f: nn.Module, y0: Any, t: Any, **how: Any) -> LocalPe
 # The solve stays as it is
 
 
+@pytest.mark.slow
 @per_interface
 @per_direction
 @pytest.mark.parametrize("method", HOST_TABLEAUS)
@@ -77,6 +78,7 @@ def test_an_adaptive_solve_stays_the_same_to_the_bit(
     assert_same(name, mlp, y0, t, method=method)
 
 
+@pytest.mark.slow
 @per_interface
 @per_direction
 @pytest.mark.parametrize("method", FIXED_STEP)
@@ -368,6 +370,7 @@ def test_value_and_gradient_are_those_of_one_accepted_step_taken_by_hand(
     assert len(drawn) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", HOST_TABLEAUS)
 @pytest.mark.parametrize("is_tuple", [False, True])
 def test_d11_method_tolerances_and_norm_are_those_of_the_call(

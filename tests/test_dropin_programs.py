@@ -59,6 +59,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 @per_program
 def test_ten_steps_with_weight_zero_end_in_the_same_bits_and_a_weight_makes_a_difference(program: Any) -> None:
     plain = trained(made(program), PLAIN)

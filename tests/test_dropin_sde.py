@@ -106,6 +106,7 @@ def assert_same(name: str, sde: Sde, **how: Any) -> LocalPenalty:
     return local
 
 
+@pytest.mark.slow
 @per_interface
 @per_noise
 @per_calculus

@@ -112,6 +112,7 @@ def trained(weight: float, name: str) -> tuple[int, float]:
     return field.calls, (y - y0 * torch.exp(-t[-1])).square().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["odeint", "odeint_adjoint"])
 def test_training_with_the_penalty_lowers_the_number_of_evaluations_and_not_the_fit(name: str) -> None:
     plain, plain_error = trained(0.0, name)

@@ -141,6 +141,7 @@ READERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS.split())
 def test_results_can_be_read_without_torch(name: str) -> None:
     code = f"import sys, reproduce.{name}; sys.exit('torch' in sys.modules)"

@@ -177,6 +177,7 @@ def test_a_linear_ode_is_solved_right_or_refused(
 NOISE = 0.4
 
 
+@pytest.mark.slow
 @often
 @given(
     problem=problems(backward=False),
@@ -212,6 +213,7 @@ def test_a_linear_sde_is_solved_right_or_refused(
     assert bool((error <= allowed).all()), (error.max(), allowed.min())
 
 
+@pytest.mark.slow
 @often
 @given(
     problem=problems(),
@@ -251,6 +253,7 @@ def test_a_field_with_holes_jumps_and_poles_ends_within_its_steps(
         assert bool((late <= problem.allowed(solution)[-1] + blind).all()), (late.max(), blind)
 
 
+@pytest.mark.slow
 @often
 @given(problem=problems(), method=st.sampled_from(list(TABLEAUS)))
 def test_a_tighter_solve_of_a_nonlinear_equation_agrees(problem: Problem, method: str) -> None:

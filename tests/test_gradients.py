@@ -69,6 +69,7 @@ VALUES = (SOLUTION, "global_error", "global_stiffness", "taynode", "kinetic_jaco
 PAIRS = [(m, name) for m in TABLEAUS for name in VALUES if not (m == "bosh3" and name in STIFFNESS)]
 
 
+@pytest.mark.slow
 @per_direction
 @pytest.mark.parametrize(("method", "name"), PAIRS)
 def test_checkpointed_gradients_equal_those_of_backpropagation(
@@ -91,6 +92,7 @@ def small_sde() -> SDE:
 OF_SDES = [(m, name) for m, name in product(("sosri", "sosri2"), VALUES) if name not in ("taynode", "kinetic_jacobian")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "name"), [(m, name) for m, name in OF_SDES if not (m == "sosri" and name in STIFFNESS)]
 )
@@ -470,6 +472,7 @@ class Sizes:
         return held / state, memory.peak / state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", ["none", "local_biased", "global_error"])
 def test_checkpointing_needs_at_most_a_third_of_the_memory_at_the_size_of_mnist_and_forty_steps(
     regularizer: str,
@@ -479,6 +482,7 @@ def test_checkpointing_needs_at_most_a_third_of_the_memory_at_the_size_of_mnist_
     assert kept < full / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", ["none", "local_biased", "local_unbiased", "global_error", "global_stiffness"])
 def test_checkpointing_keeps_one_state_for_each_step_and_backpropagation_all_stages(regularizer: str) -> None:
     case = Sizes(batch=16, d=50, hidden=10)

@@ -26,6 +26,7 @@ def test_the_tableau_of_the_host_is_the_one_that_torchdiffeq_uses() -> None:
     torch.testing.assert_close(torch.tensor(ours.b, dtype=torch.float64), theirs.c_sol, rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.slow
 @per_gradient
 @per_direction
 @pytest.mark.parametrize("method", HOST_TABLEAUS)

@@ -396,6 +396,7 @@ def test_an_adapted_weight_leads_a_training_to_the_evaluations_that_it_is_told()
 # The whole menu in a training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

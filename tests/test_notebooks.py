@@ -412,6 +412,7 @@ def test_a_notebook_is_executed_again_only_if_something_of_it_changed(two: Path)
     assert executed(two) == set()
 
 
+@pytest.mark.slow
 def test_changed_code_and_changed_data_files_make_every_notebook_run_again(
     two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_the_gradient_for_start_and_end_of_a_decay_is_its_speed_at_the_end(how: 
     torch.testing.assert_close(found, torch.stack([speed, -speed]), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("method", list(TABLEAUS))
 @pytest.mark.parametrize("how", list(HOWS))

@@ -545,6 +545,7 @@ def simulated() -> dict[str, bytes]:
     return icu_standin.simulate(physionet.N_STANDIN, seed=physionet.STANDIN_SEED)
 
 
+@pytest.mark.slow
 def test_the_stand_in_is_called_one_and_is_the_same_each_time(home):
     stays = load_physionet(source="standin")
     assert "stand-in" in stays.name

@@ -128,6 +128,7 @@ def test_a_changed_data_set_or_experiment_makes_only_what_uses_it_stale(
     assert stale(lib, edit) == users
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

@@ -145,6 +145,7 @@ def test_the_hessian_of_a_solve_is_that_of_its_steps_written_in_plain_operations
             torch.testing.assert_close(block, expected_block, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.slow
 @per_gradient
 @per_equation
 @pytest.mark.parametrize("what", OUTPUTS)
@@ -162,6 +163,7 @@ def test_first_and_second_derivatives_of_a_solve_agree_with_finite_differences(
 LOCAL = ("local_biased", "local_unbiased", "local_stiffness")
 
 
+@pytest.mark.slow
 @per_gradient
 @per_equation
 @pytest.mark.parametrize("name", list(REGULARIZERS))
