@@ -46,7 +46,7 @@ why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/lo
 	@$(PY) -m reproduce.cli why "$(RUN)" --profile "$(PROFILE)"
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them
-	$(PY) -m pytest -n $(JOBS) --dist worksteal
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(STAMP)  ## formatting, lint (notebooks included) and types
 	$(PY) -m ruff format --check .

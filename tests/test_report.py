@@ -444,6 +444,7 @@ def test_an_output_that_needs_a_script_or_the_network_is_refused(outside: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("kernels")
 def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp_path: Path) -> None:
     shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
     head = "# A title\n## What you will learn\n.\n## What you need\n.\n\nMinutes: smoke 1, quick 1, paper 1."
@@ -484,6 +485,7 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("kernels")
 def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing(tmp_path: Path) -> None:
     shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
     for name in ("DEVIATIONS.md", "requirements.lock"):
