@@ -36,7 +36,8 @@ class Program(nn.Module):
     steps, lr, helps = 120, 0.01, True
 
     def loss(self, solve: Solver, rng: Generator, n: int) -> Tensor:
-        raise NotImplementedError
+        """Return the loss, 0-d; each program has its own."""
+        raise TypeError(f"{type(self).__name__} has no loss")
 
 
 def mlp(n_in: int, n_out: int, width: int = 32) -> nn.Sequential:
