@@ -33,7 +33,7 @@ class Solver:
 class Program(nn.Module):
     """A model with `loss(solve, rng, n)` on n fresh samples; `helps`: does one expect anything of a penalty?"""
 
-    steps, lr, helps = 120, 0.01, True
+    steps, lr, helps = 200, 0.01, True
 
     def loss(self, solve: Solver, rng: Generator, n: int) -> Tensor:
         """Return the loss, 0-d; each program has its own."""
@@ -65,7 +65,7 @@ class Classifier(Program):
 class Flow(Program):
     """A continuous normalizing flow with the exact trace, on eight Gaussians."""
 
-    steps, lr = 60, 0.02
+    lr = 0.02
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Flow(Program):
 class LatentOde(Program):
     """Damped oscillations, encoded from their first half; all of them is decoded."""
 
-    steps, lr = 75, 0.02
+    lr = 0.02
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class LatentOde(Program):
 class Cde(Program):
     """A neural CDE that tells which way round a smooth path in the plane encloses its area."""
 
-    steps, lr = 75, 0.02
+    lr = 0.02
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Cde(Program):
 class OdeRnn(Program):
     """Oscillations seen at uneven times: one solve between two observations, a jump at each, the next is forecast."""
 
-    steps, lr = 60, 0.02
+    lr = 0.02
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class OdeRnn(Program):
 class Fit(Program):
     """A field that is fitted to trajectories of a known one."""
 
-    steps, lr = 75, 0.02
+    lr = 0.02
 
     def __init__(
         self, net: nn.Module, truth: Callable[[Tensor, Tensor], Tensor], until: float, *, helps: bool = True

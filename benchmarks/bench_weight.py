@@ -26,7 +26,7 @@ from regnde import LocalPenalty
 from reproduce import checkout
 from reproduce.runs import provenance
 
-TRIED = ("biased", 0.03), ("biased", 0.1), ("biased", 0.3), ("unbiased", 0.1)
+TRIED = tuple((draw, share) for draw in ("biased", "unbiased") for share in (0.01, 0.03, 0.1, 0.3))
 FIRST, LOOKS = 10, 25
 KEPT = checkout.ROOT / "data" / "reference" / "measured" / "dropin_weights.json"
 BY_SEED = "nfe", "loss", "nfe_plain", "loss_plain"
