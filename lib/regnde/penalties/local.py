@@ -14,7 +14,7 @@ from regnde.solvers.control import until
 from regnde.solvers.methods import StochasticRungeKutta
 from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import SRIStep
-from regnde.solvers.steps import Step
+from regnde.solvers.steps import Start, Step
 
 
 def local_step(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool = False) -> Step | SRIStep:
@@ -22,22 +22,27 @@ def local_step(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1:
 
     The first stage f(t, y) is differentiated like the others (unless `detach_k1`); t, y and dt are constants.
     """
+    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1)
+    return solution.method.take(t, y, dt, start)
+
+
+def _within(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool) -> tuple[float, Start | None]:
+    """Return the size of a local step, clipped to the end of the interval, and what is known at its start."""
     end = float(solution.t[-1])
     dt = math.copysign(min(abs(dt), abs(until(t, end))), end - float(solution.t[0]))
     if dt == 0.0 and isinstance(solution.method, StochasticRungeKutta):
         raise ValueError(f"a local step along a Brownian path needs time, but t = {t:g} is the end of the interval")
     with torch.no_grad():
-        start = solution.method.evaluate(t, y) if detach_k1 else None
-    return solution.method.take(t, y, dt, start)
+        return dt, solution.method.evaluate(t, y) if detach_k1 else None
 
 
 def local_error(
     solution: Solution, t: float, y: Tensor, dt: float, *, times_dt: bool = False, detach_k1: bool = False
 ) -> Tensor:
     """Return the error ratio of one local step (see `local_step`), 0-d, times |dt| with `times_dt`."""
-    step = local_step(solution, t, y, dt, detach_k1=detach_k1)
-    ratio = solution.method.ratio(step)
-    return abs(step.dt) * ratio if times_dt else ratio
+    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1)
+    ratio = solution.method.step_ratio(t, y, dt, start)
+    return abs(dt) * ratio if times_dt else ratio
 
 
 def local_penalty(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Controller:
@@ -45,6 +47,11 @@ class Controller:
         if not self.accepts(ratio):
             factor = min(factor, self.safety)
         return min(self.max_factor, max(lowest, factor))
+
+    def growth(self, ratio: Tensor, previous_ratio: Tensor, *, order: float) -> Tensor:
+        """Return `factor` after an accepted step as a tensor, for steps that are taken ahead in one graph."""
+        factor = self.safety * ratio ** (-self.beta1 / order) * previous_ratio ** (self.beta2 / order)
+        return factor.clamp(self.min_factor_accepted, self.max_factor)
 
 
 CONTROLLERS = {

@@ -15,12 +15,14 @@ def rms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x) / max(1, x.numel()) ** 0.5
 
 
-def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float, atol: float) -> Tensor:
+def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float | Tensor, atol: float | Tensor) -> Tensor:
     """Scale an error by the tolerance: rms(error / (atol + rtol max(|y0|, |y1|))), 0-d; at most 1 is accepted.
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
     refuse_gradient(rtol=rtol, atol=atol)
+    if isinstance(rtol, Tensor):  # in a graph
+        return rms(error / (atol + rtol * torch.maximum(y0.abs(), y1.abs())))
     return ErrorRatio.apply(error, y0, y1, rtol, atol)
 
 

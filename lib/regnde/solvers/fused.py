@@ -1,6 +1,8 @@
 """Linear combinations of stages in one pass over memory each, and the error ratio, with their gradients by hand.
 
 Every backward pass here can be differentiated again: it uses nothing but its inputs and operations with a gradient.
+Where the step size is a tensor, a step is being compiled (see `graphs`): then the formulas stand as they are written
+in books, and the compiler fuses them.
 """
 
 from __future__ import annotations
@@ -43,8 +45,19 @@ class _LinearCombination(torch.autograd.Function):
         return of_base, None, *of_k
 
 
-def combine(base: Tensor | None, dt: float, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
+def _sum(base: Tensor | None, weights: Sequence[float | Tensor], k: Sequence[Tensor]) -> Tensor:
+    """Return base + sum_i weights_i k_i as a graph wants it."""
+    total = torch.zeros_like(k[0]) if base is None else base
+    for weight, ki in zip(weights, k, strict=True):
+        if isinstance(weight, Tensor) or weight != 0.0:
+            total = total + (weight.to(ki.dtype) if isinstance(weight, Tensor) else weight) * ki
+    return total
+
+
+def combine(base: Tensor | None, dt: float | Tensor, weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
     """Return base + dt * sum_i weights_i k_i (base None: zero); differentiable in base and k, not in dt."""
+    if isinstance(dt, Tensor):
+        return _sum(base, [dt * w if w else 0.0 for w in weights], k)
     weights = [dt * w for w in weights]
     if not torch.is_grad_enabled():
         return _accumulate(base, weights, k)
@@ -96,6 +109,9 @@ def sri_stage(
         weights: (a0, b0, a1, b1), step size included.
         k, g: stages so far, each (batch, ...).
     """
+    if isinstance(weights[0][0], Tensor):
+        a0, b0, a1, b1 = weights
+        return _sum(y, a0, k) + chi * _sum(None, b0, g), _sum(_sum(y, a1, k), b1, g)
     return _Stage.apply(y, chi, weights, *k, *g) if torch.is_grad_enabled() else _stage(y, chi, weights, k, g)
 
 
@@ -145,6 +161,10 @@ def sri_end(
         beta: four rows of weights of the diffusion's stages.
         k, g: all stages, each (batch, ...).
     """
+    if isinstance(alpha[0], Tensor):
+        g1, g2, g3, g4 = (_sum(None, row, g) for row in beta)
+        beyond = chi[2] * g3 + chi[3] * g4
+        return _sum(y, alpha, k) + chi[0] * g1 + chi[1] * g2 + beyond, beyond
     return _End.apply(y, chi, alpha, beta, *k, *g) if torch.is_grad_enabled() else _end(y, chi, alpha, beta, k, g)
 
 

@@ -25,7 +25,7 @@ def states_in(
     `moves` (times,) is zero, and carries the gradient of the times.
     """
     inside = [time for time in times[which] if time != t1]
-    states = [method.at(step, inside)] if inside else []
+    states = [method.later(step, inside)] if inside else []
     states += [step.y1.unsqueeze(0)] * (len(times[which]) - len(inside))
     if moves is None or not states or not isinstance(step, Step):
         return states
@@ -96,7 +96,7 @@ class Loop:
             done = reached
         if self.rate is not None:
             self.rates.append(self.rate(t, y, step.k[-1]))
-        return torch.cat(states)
+        return self.method.join(states)
 
     def _first(self, t: float, t_end: float, y: Tensor, first_step: float | None) -> tuple[Start | None, float]:
         """Return what is evaluated at the start, and the size of the first step."""
@@ -153,6 +153,8 @@ class Loop:
     @torch.no_grad()
     def _sample(self, step: Step | SRIStep, t1: float) -> None:
         """Note the states at the sampled times inside one step: without graph, which nobody would use."""
+        if not self.sampled_t:
+            return
         low, high = sorted((step.t, t1))
         inside = [time for time in self.sampled_t if low <= time <= high]
         self.sampled_y.update(zip(inside, self.method.at(step, inside) if inside else (), strict=True))

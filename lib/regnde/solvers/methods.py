@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torchsde
@@ -14,7 +15,9 @@ from torch import Tensor
 from regnde.solvers.control import on_clock
 from regnde.solvers.error_ratio import error_ratio
 from regnde.solvers.first_step import initial_step, initial_step_sde
+from regnde.solvers.graphs import Untraceable, graph_of
 from regnde.solvers.path import SeededPath, finest, increment
+from regnde.solvers.programs import RatioOfStep, RatioOfStochasticStep, clock
 from regnde.solvers.sri_steps import SRIStep, sri_step
 from regnde.solvers.sri_tableaus import SRITableau
 from regnde.solvers.steps import Field, Start, Step, rk_step
@@ -57,15 +60,38 @@ class Method(Protocol):
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states at times inside a step, (times, batch, ...)."""
 
+    def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
+        """Return the scaled error of a step that is taken for nothing else, 0-d."""
+
+    def later(self, step: Step | SRIStep, t: Sequence[float]) -> Any:
+        """Return what `join` makes the states at times inside a step of."""
+
+    def join(self, states: Sequence[Any]) -> Tensor:
+        """Return all states of a solve, (times, batch, ...)."""
+
+
+class _Plain:
+    """What methods answer at once unless they are compiled."""
+
+    def later(self: Method, step: Step | SRIStep, t: Sequence[float]) -> Any:
+        """Return the states at once."""
+        return self.at(step, t)
+
+    def join(self, states: Sequence[Any]) -> Tensor:
+        """Concatenate the states."""
+        return torch.cat(list(states))
+
 
 @dataclass(frozen=True)
-class RungeKutta:
+class RungeKutta(_Plain):
     """An embedded Runge-Kutta pair on dy/dt = f(t, y)."""
 
     f: Field
     tableau: Tableau
     rtol: float
     atol: float
+    compiled: bool = False
+    """Whether `step_ratio` goes through torch.compile."""
 
     @property
     def order(self) -> float:
@@ -83,6 +109,15 @@ class RungeKutta:
     def ratio(self, step: Step | SRIStep) -> Tensor:
         """Return the scaled error of a step."""
         return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+
+    def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
+        """Take a step, and return its scaled error alone."""
+        if self.compiled and start is None:
+            with suppress(Untraceable):
+                return graph_of(RatioOfStep(self.tableau), self.f)(
+                    clock(y, t, dt, self.rtol, self.atol), y.contiguous()
+                )
+        return self.ratio(self.take(t, y, dt, start))
 
     def first_step(self, t: float, y: Tensor, start: Start | None, direction: float, limit: float = math.inf) -> float:
         """Guess the size of a first step, with one evaluation of f."""
@@ -106,7 +141,7 @@ class RungeKutta:
 
 
 @dataclass(frozen=True)
-class StochasticRungeKutta:
+class StochasticRungeKutta(_Plain):
     """A method of Roessler's SRI form on the Ito SDE dy = f(t, y) dt + g(t, y) dW with diagonal noise.
 
     Every step, rejected ones too, sees the increments of one and the same Brownian path: to draw the noise anew after a
@@ -123,6 +158,8 @@ class StochasticRungeKutta:
     rtol: float
     atol: float
     estimate: str = "embedded"
+    compiled: bool = False
+    """Whether `step_ratio` goes through torch.compile."""
 
     @property
     def order(self) -> float:
@@ -137,12 +174,25 @@ class StochasticRungeKutta:
 
     def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> SRIStep:
         """Take one step along the path."""
-        w, u = increment(self.bm, t, min(t + dt, self.t1), return_U=True)
+        w, u = self.increments(t, dt)
         return sri_step(self.f, self.g, t, y, dt, w, u, self.tableau, estimate=self.estimate, start=start)
+
+    def increments(self, t: float, dt: float) -> tuple[Tensor, Tensor]:
+        """Return increment and integral of the path over a step, each (batch, ...)."""
+        w, u = increment(self.bm, t, min(t + dt, self.t1), return_U=True)
+        return w, u
 
     def ratio(self, step: Step | SRIStep) -> Tensor:
         """Return the scaled error of a step."""
         return error_ratio(step.error, step.y, step.y1, rtol=self.rtol, atol=self.atol)
+
+    def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
+        """Take a step, and return its scaled error alone."""
+        if self.compiled and start is None:
+            program, numbers = RatioOfStochasticStep(self.tableau, self.estimate), clock(y, t, dt, self.rtol, self.atol)
+            with suppress(Untraceable):
+                return graph_of(program, self.f, self.g)(numbers, y.contiguous(), *self.increments(t, dt))
+        return self.ratio(self.take(t, y, dt, start))
 
     def first_step(self, t: float, y: Tensor, start: Start | None, direction: float, limit: float = math.inf) -> float:
         """Guess the size of a first step, with one evaluation of f and one of g."""

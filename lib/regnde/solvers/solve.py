@@ -18,6 +18,7 @@ from regnde.solvers.checks import (
     choose,
     choose_gradient,
 )
+from regnde.solvers.compiled import Wanted, compiled
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
@@ -52,6 +53,7 @@ def solve_ode(
     rate: Rate | None = None,
     gradient: str = "backprop",
     parameters: Sequence[Tensor] | None = None,
+    compile: bool = False,
 ) -> Solution:
     """Solve dy/dt = f(t, y) with adaptive steps; backpropagation goes through the accepted steps.
 
@@ -73,6 +75,10 @@ def solve_ode(
         gradient: 'backprop' keeps the graph of all steps; 'checkpoint' keeps the states where they start, and takes
             them again one by one in the backward pass: the same gradient, at the memory of one step.
         parameters: of f, for gradient='checkpoint'; None: those of f, which must then be an nn.Module.
+        compile: take the steps, and the local penalties of this solve, through torch.compile: the first solve with a
+            field compiles it (some ten seconds; see benchmarks), later ones are faster. Same steps, states and
+            gradients to rounding. Small states are stepped ahead, `compiled.AHEAD` steps in one call; of these steps
+            NFE counts those that were asked for. A field that cannot be traced is stepped as usual, with a warning.
 
     Raises:
         ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
@@ -88,8 +94,8 @@ def solve_ode(
     check_options(records, RECORDS, first_step, max_steps)
     counted = Counted(f, y0)
     return _solve(
-        RungeKutta(counted, tableau, rtol, atol),
-        RungeKutta(f, tableau, rtol, atol),
+        RungeKutta(counted, tableau, rtol, atol, compile),
+        RungeKutta(f, tableau, rtol, atol, compile),
         y0,
         t,
         control,
@@ -126,6 +132,7 @@ def solve_sde(
     records: frozenset[str] = frozenset(),
     gradient: str = "backprop",
     parameters: Sequence[Tensor] | None = None,
+    compile: bool = False,
 ) -> Solution:
     """Solve the Ito SDE dy = f(t, y) dt + g(t, y) dW with adaptive steps along one Brownian path.
 
@@ -145,8 +152,8 @@ def solve_sde(
             `path.SeededPath`; steps are shortened a little, to where the path is cheap). None: drawn from torch's
             global generator, and a quicker path, whose values depend on the steps.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
-        first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters: as for `solve_ode`; 'stiffness'
-            with 'sosri2' only.
+        first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters, compile: as for `solve_ode`;
+            'stiffness' with 'sosri2' only; compiled, each attempt evaluates f and g anew at its start.
 
     Raises:
         ValueError: for arguments that cannot be, before f and g are evaluated; for a wrong output of f or g, at its
@@ -163,7 +170,7 @@ def solve_sde(
     bm = brownian_path(bm, y0, t, seed)
     drift = Counted(f, y0, what="the drift")
     diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
-    counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate)
+    counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate, compile)
     return _solve(
         counted,
         replace(counted, f=f, g=g),
@@ -201,6 +208,8 @@ def _solve(
     and carries the gradient of the output times.
     """
     refuse_gradient(step_sizes=step_sizes)
+    if method.compiled and (gradient is not None or moves is not None):
+        raise ValueError("compile=True takes gradient='backprop' and times without a gradient (t.detach())")
     drawn = check_sampled(t, sampled_t)
     along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
     replayed = gradient is not None and torch.is_grad_enabled()
@@ -213,6 +222,9 @@ def _solve(
     if conditions is not None:
         taken, keep = conditions.noting(taken), conditions.keep
     sampled = drawn.tolist()
+    if counted.compiled:
+        times = sorted([*t.tolist(), *sampled], reverse=bool(t[-1] < t[0]))
+        taken = compiled(taken, Wanted(control, tuple(times), records, ahead=step_sizes is None))
     loop = Loop(
         taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )

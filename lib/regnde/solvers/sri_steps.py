@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regnde.solvers.fused import combine, sri_end, sri_stage
 from regnde.solvers.sri_tableaus import SRITableau
-from regnde.solvers.steps import Field, Start, refuse_gradient
+from regnde.solvers.steps import Field, Start, refuse_gradient, stage_times
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def sri_step(
     root, square = dt**0.5, w * w
     chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
     chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
-    times = torch.tensor([t + c * dt for c in (*tableau.c0, *tableau.c1)], dtype=y.dtype, device=y.device).unbind()
+    times = stage_times(t, dt, (*tableau.c0, *tableau.c1), y)
     t0, t1 = times[: len(tableau.c0)], times[len(tableau.c0) :]
     h0 = [y]
     k, noise = ([f(t0[0], y)], [g(t1[0], y)]) if start is None else ([start[0]], [start[1]])

@@ -26,6 +26,13 @@ def refuse_gradient(**constants: object) -> None:
             raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
+def stage_times(t: float | Tensor, dt: float | Tensor, c: Sequence[float], y: Tensor) -> Sequence[Tensor]:
+    """Return t + c_i dt as 0-d tensors of y's dtype on its device: in one transfer; in graphs t, dt are tensors."""
+    if isinstance(dt, Tensor):
+        return [(t + ci * dt).to(y.dtype) for ci in c]
+    return torch.tensor([t + ci * dt for ci in c], dtype=y.dtype, device=y.device).unbind()
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of an embedded Runge-Kutta pair from (t, y) to (t + dt, y1).
@@ -71,6 +78,11 @@ class Step:
         """The embedded error estimate, unscaled: dt * sum_i b_error_i k_i, (batch, ...)."""
         return combine(None, self.dt, self.tableau.b_error, self.k)
 
+    @property
+    def polynomial(self) -> Tensor:
+        """Coefficients of the dense output y + sum_p theta^p C_p, p = 1, 2, ..., (powers, batch, ...)."""
+        return torch.stack([combine(None, self.dt, column, self.k) for column in zip(*self.tableau.dense, strict=True)])
+
     def at(self, t: Sequence[float]) -> Tensor:
         """Return the dense output at times inside the step, all in one product: (times,) -> (times, batch, ...)."""
         theta = (np.asarray(t, dtype=np.float64) - self.t) / self.dt
@@ -107,7 +119,7 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2; k_i = f(t + c_i dt, y + dt sum_j a_ij k_j).
     """
     refuse_gradient(t=t, dt=dt)
-    times = torch.tensor([t + ci * dt for ci in tableau.c], dtype=y.dtype, device=y.device).unbind()
+    times = stage_times(t, dt, tableau.c, y)
     k = [f(times[0], y) if k1 is None else k1]
     yi = y
     for ti, ai in zip(times[1:], tableau.a, strict=True):
