@@ -15,7 +15,7 @@ from torch import Tensor
 from regnde.solvers.control import on_clock
 from regnde.solvers.error_ratio import error_ratio
 from regnde.solvers.first_step import initial_step, initial_step_sde
-from regnde.solvers.graphs import Untraceable, graph_of
+from regnde.solvers.graphs import Untraceable, counting_fields, graph_of
 from regnde.solvers.path import SeededPath, finest, increment
 from regnde.solvers.programs import RatioOfStep, RatioOfStochasticStep, clock
 from regnde.solvers.sri_steps import SRIStep, sri_step
@@ -38,6 +38,10 @@ class Method(Protocol):
     @property
     def order(self) -> float:
         """Power of dt with which the error ratio falls."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `step_ratio` goes through torch.compile."""
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Evaluate the equation at (t, y), for the first attempt."""
@@ -113,7 +117,7 @@ class RungeKutta(_Plain):
     def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
         """Take a step, and return its scaled error alone."""
         if self.compiled and start is None:
-            with suppress(Untraceable):
+            with suppress(Untraceable), counting_fields():
                 return graph_of(RatioOfStep(self.tableau), self.f)(
                     clock(y, t, dt, self.rtol, self.atol), y.contiguous()
                 )
@@ -190,7 +194,7 @@ class StochasticRungeKutta(_Plain):
         """Take a step, and return its scaled error alone."""
         if self.compiled and start is None:
             program, numbers = RatioOfStochasticStep(self.tableau, self.estimate), clock(y, t, dt, self.rtol, self.atol)
-            with suppress(Untraceable):
+            with suppress(Untraceable), counting_fields():
                 return graph_of(program, self.f, self.g)(numbers, y.contiguous(), *self.increments(t, dt))
         return self.ratio(self.take(t, y, dt, start))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,7 @@ from regnde.solvers.checks import (
 )
 from regnde.solvers.compiled import Wanted, compiled
 from regnde.solvers.control import CONTROLLERS, Controller
+from regnde.solvers.graphs import counting_fields
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.path import brownian_path
@@ -186,6 +188,10 @@ def solve_sde(
     )
 
 
+def _settings(method: Method) -> AbstractContextManager[None]:
+    return counting_fields() if method.compiled else nullcontext()
+
+
 def _solve(
     counted: RungeKutta | StochasticRungeKutta,
     method: RungeKutta | StochasticRungeKutta,
@@ -228,7 +234,7 @@ def _solve(
     loop = Loop(
         taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed), _settings(method):
         y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
     method = replace(method, f=counted.f.plain)  # type: ignore[attr-defined]
     if isinstance(method, StochasticRungeKutta):
