@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-import torchsde
 from torch import Tensor
 
 from regnde.solvers.checks import (
@@ -21,7 +20,7 @@ from regnde.solvers.checks import (
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
-from regnde.solvers.path import brownian_path
+from regnde.solvers.path import Path, brownian_path
 from regnde.solvers.replay import replay
 from regnde.solvers.side_effects import Conditions, with_fields
 from regnde.solvers.solution import Solution
@@ -115,7 +114,7 @@ def solve_sde(
     method: str | SRITableau = "sosri2",
     controller: str | Controller = "sde",
     estimate: str = "embedded",
-    bm: torchsde.BrownianInterval | None = None,
+    bm: Path | None = None,
     seed: int | None = None,
     noise_type: str = "diagonal",
     sde_type: str = "ito",
@@ -139,11 +138,11 @@ def solve_sde(
         method: 'sosri2', 'sosri', or an SRITableau. 'sosri' evaluates f up to 3.75 steps ahead, beyond t[-1] as well.
         controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
         estimate: 'embedded', or 'reference' for that of the published integrators (see sri_steps.ERROR_ESTIMATES).
-        bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
-            that covers t. Rejected steps never change it.
-        seed: of a path made here, when bm is None: a whole number, which decides the path, whatever the steps are (see
-            `path.SeededPath`; steps are shortened a little, to where the path is cheap). None: drawn from torch's
-            global generator, and a quicker path, whose values depend on the steps.
+        bm: the Brownian path: a `BrownianPath`, or torchsde's BrownianInterval with levy_area_approximation=
+            'space-time'; of y0's shape, dtype and device, and it covers t. Rejected steps never change it.
+        seed: of a BrownianPath made here, when bm is None: a whole number, which decides the path, whatever the steps
+            are. None: drawn from torch's global generator. Steps along a BrownianPath are up to a quarter longer or a
+            fifth shorter than the controller's, so that they end where the path is cheap.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
         first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters: as for `solve_ode`; 'stiffness'
             with 'sosri2' only.

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchsde
 from torch import Tensor, nn
 
-from regnde import Field, Regularizer, Solution, odeint_solve, quick_path, sdeint_solve, solve_ode, solve_sde
+from regnde import BrownianPath, Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
 from reproduce.models.solve import Solve
 
@@ -61,9 +60,11 @@ def solver(
     return solve
 
 
-def _path(y0: Tensor, t: Tensor, noise: torch.Generator) -> torchsde.BrownianInterval:
-    """Draw a Brownian path for one solve: the quick kind, since no two solves here share a path."""
-    return quick_path(y0, t, int(torch.randint(2**62, (), generator=noise)))
+def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None) -> BrownianPath:
+    """Draw a Brownian path for one solve, laid out for steps of a fixed size where that is known."""
+    t0, t1, seed = float(t[0]), float(t[-1]), int(torch.randint(2**62, (), generator=noise))
+    dt = None if dt is None else min(dt, t1 - t0)
+    return BrownianPath(t0, t1, y0.shape, dtype=y0.dtype, device=y0.device, seed=seed, dt=dt)
 
 
 def solve_equation(
@@ -86,7 +87,7 @@ def solve_equation(
         return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
-    settings |= {"bm": _path(y0, t, noise), "estimate": budget.estimate}
+    settings |= {"bm": _path(y0, t, noise, budget.host_dt if hosted else None), "estimate": budget.estimate}
     if hosted:
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
