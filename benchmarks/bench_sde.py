@@ -148,7 +148,7 @@ CASES: dict[str, Callable[[], Any]] = {"geometric Brownian motion": Linear, "spi
 @torch.no_grad()
 def curves(sde: Any, y0: Tensor) -> dict[str, list[dict[str, float]]]:
     """Return (dial, error, nfe) of each run of each contender, all on one and the same path."""
-    bm = BrownianPath(0.0, 1.0, y0.shape, dtype=y0.dtype, seed=0)
+    bm = BrownianPath(y0, 0.0, 1.0, seed=0)
     truth = sde.truth(y0, bm)
     found: dict[str, list[dict[str, float]]] = {}
     for name, who in CONTENDERS.items():

@@ -226,7 +226,7 @@ def test_where_floats_are_coarse_a_step_is_as_long_as_the_clock_says(sign: float
 
 def test_an_sde_on_a_tiny_interval_is_the_same_in_law_and_path() -> None:
     y0, t = torch.ones(3, 2, dtype=torch.float64), 1e-12 * T
-    bm = BrownianPath(0.0, 1e-12, y0.shape, dtype=y0.dtype, seed=5)
+    bm = BrownianPath(y0, 0.0, 1e-12, seed=5)
     y = solve_sde(lambda t, y: -1e12 * y, lambda t, y: 8e5 * y, y0, t, rtol=1e-4, atol=1e-4, bm=bm).y[-1]
     torch.testing.assert_close(y, torch.exp(-1.32 + 8e5 * bm(0.0, 1e-12)), rtol=1e-2, atol=1e-2)
 
@@ -443,7 +443,7 @@ def test_a_path_that_ends_by_rounding_too_early_is_taken_and_a_shorter_one_is_no
             solution = solve_sde(Linear().f, Linear().g, Y0, T, bm=bm, sampled_t=T, **LOOSE)
             assert torch.equal(solution.y[-1], solution.sampled_y[1])  # type: ignore[index]
     with pytest.raises(ValueError, match="must cover the times"):
-        solve_sde(Linear().f, Linear().g, Y0, T, bm=BrownianPath(0.0, 0.999999, Y0.shape, dtype=Y0.dtype), **LOOSE)
+        solve_sde(Linear().f, Linear().g, Y0, T, bm=BrownianPath(Y0, 0.0, 0.999999), **LOOSE)
 
 
 # ------------------------------------------------------------------ F20: the steps that were taken

@@ -60,11 +60,9 @@ def solver(
     return solve
 
 
-def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None) -> BrownianPath:
+def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
     """Draw a Brownian path for one solve, laid out for steps of a fixed size where that is known."""
-    t0, t1, seed = float(t[0]), float(t[-1]), int(torch.randint(2**62, (), generator=noise))
-    dt = None if dt is None else min(dt, t1 - t0)
-    return BrownianPath(t0, t1, y0.shape, dtype=y0.dtype, device=y0.device, seed=seed, dt=dt)
+    return BrownianPath(y0, float(t[0]), float(t[-1]), seed=int(torch.randint(2**62, (), generator=noise)), dt=dt)
 
 
 def solve_equation(
