@@ -15,7 +15,7 @@ LEVELS = 40
 """Times along a path are rounded to 2^-40 of its length."""
 NODES = 64
 """So many nodes of a tree are kept; others are made again when they are needed."""
-WINDOW = 3 / 4, 4 / 3
+WINDOW = 4 / 5, 5 / 4
 """How much shorter or longer than proposed a step may be, so that it ends where the path is cheap."""
 Node = tuple[Tensor, Tensor]
 
@@ -82,14 +82,15 @@ class BrownianPath:
         ta, tb = (t0, float(ta)) if tb is None else (float(ta), float(tb))
         if not (t0 <= ta <= t1 and t0 <= tb <= t1):
             raise ValueError(f"the path is defined on [{t0}, {t1}], asked was [{ta}, {tb}]")
-        w, u = self._sum(*(round((t - t0) / self.finest) for t in sorted((ta, tb))))
+        low, high = (ta, tb) if ta <= tb else (tb, ta)
+        w, u = self._sum(round((low - t0) / self.finest), round((high - t0) / self.finest))
         if tb < ta:
             w, u = -w, (ta - tb) * w - u
         return (w, u) if return_U else w
 
     def _sum(self, a: int, b: int) -> Node:
         """Return W and its integral between two ticks: the sum of the largest nodes that fill the interval."""
-        w, u = torch.zeros((2, *self.shape), dtype=self.dtype, device=self.device)
+        w, u = torch.zeros((2, *self.shape), dtype=self.dtype, device=self.device).unbind()
         while a < b:
             bits = min(self._levels, (b - a).bit_length() - 1, (a & -a).bit_length() - 1 if a else self._levels)
             part, area = self._node((self._pieces << self._levels - bits) + (a >> bits))
@@ -138,7 +139,7 @@ class BrownianPath:
             torch.Generator(self.device),
             torch.empty((2, *self.shape), dtype=torch.float32, device=self.device),
         )
-        x1, x2 = x.normal_(0.0, variance**0.5, generator=generator.manual_seed(seed)).to(self.dtype)
+        x1, x2 = x.normal_(0.0, variance**0.5, generator=generator.manual_seed(seed)).to(self.dtype).unbind()
         return x1, x2
 
     def coarse_step(self, t: float, dt: float, t1: float, *, again: bool = False) -> float:
@@ -149,7 +150,7 @@ class BrownianPath:
         low, high = t + WINDOW[0] * dt, t + (1.0 if again else WINDOW[1]) * dt
         if high >= t1:
             return t1 - t
-        a, b = (round((x - self.interval[0]) / self.finest) for x in (low, high))
+        a, b = (math.floor((x - self.interval[0]) / self.finest) for x in (low, high))
         cell = (a ^ b).bit_length() - 1  # the coarsest fraction in (a, b] has all bits below this one zero
         return dt if a == b else self.interval[0] + (b >> cell << cell) * self.finest - t
 
