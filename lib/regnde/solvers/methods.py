@@ -156,9 +156,8 @@ class StochasticRungeKutta:
 
     def fit(self, t: float, dt: float, *, again: bool = False) -> float:
         """Return dt, by the clock, or about dt along our own path, so that the step ends where the path is cheap."""
-        if isinstance(self.bm, BrownianPath):
-            return self.bm.coarse_step(t, dt, self.t1, again=again)
-        return on_clock(t, dt)
+        own = isinstance(self.bm, BrownianPath)
+        return self.bm.coarse_step(t, dt, self.t1, again=again) if own else on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states between, with the deviation of the path from its chord."""

@@ -48,20 +48,17 @@ class BrownianPath:
     levy_area_approximation = "space-time"
 
     def __init__(self, y0: Tensor, t0: float, t1: float, *, seed: int | None = None, dt: float | None = None) -> None:
-        self.shape, self.dtype, self.device, self.interval = (
-            tuple(y0.shape),
-            y0.dtype,
-            y0.device,
-            (float(t0), float(t1)),
-        )
+        self.shape, self.dtype, self.device = tuple(y0.shape), y0.dtype, y0.device
+        self.interval = float(t0), float(t1)
         length = self.interval[1] - self.interval[0]
         self.piece = length if dt is None else min(float(dt), length)
-        if self.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"a path is float32 or float64, found y0 of {self.dtype}")
-        if not 0 < length < math.inf:
-            raise ValueError(f"a path needs finite times t0 < t1, found {self.interval}")
-        if not self.piece >= length * 2.0**-LEVELS:
-            raise ValueError(f"dt must be at least 2^-{LEVELS} of the path's length, found {dt}")
+        for fits, wanted, found in (
+            (y0.dtype in (torch.float32, torch.float64), "a path is float32 or float64", f"y0 of {y0.dtype}"),
+            (0 < length < math.inf, "a path needs finite times t0 < t1", self.interval),
+            (self.piece >= length * 2.0**-LEVELS, f"dt must be at least 2^-{LEVELS} of the path's length", dt),
+        ):
+            if not fits:
+                raise ValueError(f"{wanted}, found {found}")
         self.seed = int(torch.randint(2**62, (), device="cpu")) if seed is None else _whole(seed)
         self._pieces = math.ceil(length / self.piece)
         self._levels = LEVELS - (self._pieces - 1).bit_length()
@@ -82,23 +79,17 @@ class BrownianPath:
         ta, tb = (t0, float(ta)) if tb is None else (float(ta), float(tb))
         if not (t0 <= ta <= t1 and t0 <= tb <= t1):
             raise ValueError(f"the path is defined on [{t0}, {t1}], asked was [{ta}, {tb}]")
-        low, high = (ta, tb) if ta <= tb else (tb, ta)
-        w, u = self._sum(round((low - t0) / self.finest), round((high - t0) / self.finest))
-        if tb < ta:
-            w, u = -w, (ta - tb) * w - u
-        return (w, u) if return_U else w
-
-    def _sum(self, a: int, b: int) -> Node:
-        """Return W and its integral between two ticks: the sum of the largest nodes that fill the interval."""
+        a, b = (round((t - t0) / self.finest) for t in ((ta, tb) if ta < tb else (tb, ta)))
         w, u = torch.zeros((2, *self.shape), dtype=self.dtype, device=self.device).unbind()
-        while a < b:
+        while a < b:  # the largest nodes that fill the interval
             bits = min(self._levels, (b - a).bit_length() - 1, (a & -a).bit_length() - 1 if a else self._levels)
             part, area = self._node((self._pieces << self._levels - bits) + (a >> bits))
             a += 1 << bits
             h, rest = self.finest * (1 << bits), self.finest * (b - a)
             w.add_(part)
             u.add_(part, alpha=h / 2 + rest).add_(area, alpha=h * (4 / 3) ** 0.5)
-        return w, u
+        w, u = (w, u) if ta <= tb else (-w, (ta - tb) * w - u)
+        return (w, u) if return_U else w
 
     def _node(self, number: int) -> Node:
         """Return a node. The pieces are numbered from their number on, the halves of n are 2 n and 2 n + 1."""
@@ -187,10 +178,7 @@ def brownian_path(bm: Path | None, y0: Tensor, t: Tensor, seed: int | None, dt: 
         raise ValueError(f"bm must be a BrownianPath or a torchsde.BrownianInterval, found {type(bm).__name__}")
     wanted, found = (f"{tuple(x.shape)} {x.dtype} {torch.empty(0, device=x.device).device}" for x in (y0, bm))
     if wanted != found:
-        raise ValueError(
-            "bm must have the shape, dtype and device of y0, one Brownian motion for each component of the state: "
-            f"expected {wanted} (those of y0), found {found} (those of bm)"
-        )
+        raise ValueError(f"bm must have the shape, dtype and device of y0: expected {wanted}, found {found}")
     if bm.levy_area_approximation == "none":
         raise ValueError("bm must know its integral: make it with levy_area_approximation='space-time'")
     (start, end), rounding = covered(bm), 4 * math.ulp(max(abs(t0), abs(t1)))
