@@ -141,8 +141,8 @@ def solve_sde(
         bm: the Brownian path: a `BrownianPath`, or torchsde's BrownianInterval with levy_area_approximation=
             'space-time'; of y0's shape, dtype and device, and it covers t. Rejected steps never change it.
         seed: of a BrownianPath made here, when bm is None: a whole number, which decides the path, whatever the steps
-            are. None: drawn from torch's global generator. Steps along a BrownianPath are up to a quarter longer or a
-            fifth shorter than the controller's, so that they end where the path is cheap.
+            are. None: drawn from torch's global generator, and laid out for t where it is even. Steps along such a path
+            are up to a quarter longer or a fifth shorter than the controller's, to end where it is cheap.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
         first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters: as for `solve_ode`; 'stiffness'
             with 'sosri2' only.
@@ -159,7 +159,8 @@ def solve_sde(
     t = check_problem(y0, t, rtol, atol)
     check_options(records, RECORDS, first_step, max_steps)
     check_sde(t, noise_type, sde_type)
-    bm = brownian_path(bm, y0, t, seed)
+    even = torch.allclose(t.diff(), t.diff().mean(), rtol=1e-9, atol=0.0)
+    bm = brownian_path(bm, y0, t, seed, float(t[1] - t[0]) if even else None)
     drift = Counted(f, y0, what="the drift")
     diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
     counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate)

@@ -61,7 +61,7 @@ def solver(
 
 
 def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
-    """Draw a Brownian path for one solve, laid out for steps of a fixed size where that is known."""
+    """Draw a Brownian path for one solve, laid out for steps of a fixed size or for even output times."""
     return BrownianPath(y0, float(t[0]), float(t[-1]), seed=int(torch.randint(2**62, (), generator=noise)), dt=dt)
 
 
@@ -85,7 +85,10 @@ def solve_equation(
         return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
-    settings |= {"bm": _path(y0, t, noise, budget.host_dt if hosted else None), "estimate": budget.estimate}
+    settings |= {
+        "bm": _path(y0, t, noise, budget.host_dt if hosted else float(t[1] - t[0])),
+        "estimate": budget.estimate,
+    }
     if hosted:
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
