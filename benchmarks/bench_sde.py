@@ -4,7 +4,8 @@ The strong error is the root mean square, over 512 paths and both components, of
 from the truth on the same Brownian path: the exact solution of geometric Brownian motion; for the equation of the
 spiral SDE's data our own SOSRI2 with 2,048 equal steps. Each contender is run at several tolerances or numbers of
 steps; its evaluations and its time at a given error are interpolated between the two nearest runs (in logarithms).
-Times are those of solves that make a fresh path: solve_sde its own, torchsde a BrownianInterval with a hint of 1/32.
+The path of the errors is one BrownianPath for all. Times are those of solves that make a fresh path: solve_sde its own,
+torchsde a BrownianInterval with a hint of 1/32.
 Evaluations are those of the drift; the diffusion is evaluated as often. Milstein's derivative of it is not counted.
 """
 
@@ -23,8 +24,7 @@ import torchsde
 from _timing import alternate, options, report, table
 from torch import Tensor, nn
 
-from regnde import sdeint_solve, solve_sde
-from regnde.solvers.checks import PIECES
+from regnde import BrownianPath, sdeint_solve, solve_sde
 from reproduce.data.spiral import Y0, A
 from reproduce.data.spiral_sde import NOISE
 
@@ -33,7 +33,7 @@ MODES = ("forward", "forward+backward")
 ERRORS = (5e-2, 1e-2)
 TARGETS = {"evaluations": 3.5, "forward": 2.2, "forward+backward": 2.2}
 T = torch.tensor([0.0, 1.0], dtype=torch.float64)
-PATHS, FIRST_STEP = 512, 0.1
+PATHS, FIRST_STEP, HINT = 512, 0.1, 1 / 32
 
 
 class Linear(nn.Module):
@@ -53,7 +53,7 @@ class Linear(nn.Module):
         return self.b * y
 
     @torch.no_grad()
-    def truth(self, y0: Tensor, bm: torchsde.BrownianInterval) -> Tensor:
+    def truth(self, y0: Tensor, bm: BrownianPath) -> Tensor:
         return y0 * torch.exp(self.a - self.b**2 / 2 + self.b * bm(0.0, 1.0))
 
 
@@ -74,18 +74,12 @@ class Spiral(nn.Module):
         return self.b * y
 
     @torch.no_grad()
-    def truth(self, y0: Tensor, bm: torchsde.BrownianInterval, steps: int = 2048) -> Tensor:
+    def truth(self, y0: Tensor, bm: BrownianPath, steps: int = 2048) -> Tensor:
         return ours("sosri2", self, y0, steps, bm)[0]
 
 
 Answer = tuple[Tensor, int]
 """State at t = 1, and evaluations of the drift."""
-
-
-def interval(y0: Tensor, seed: int, **hints: Any) -> torchsde.BrownianInterval:
-    """Return torchsde's path of a state."""
-    double = {"dtype": y0.dtype, "levy_area_approximation": "space-time"}
-    return torchsde.BrownianInterval(0.0, 1.0, size=tuple(y0.shape), entropy=seed, **double, **hints)
 
 
 def ours(method: str, sde: Any, y0: Tensor, dial: float, bm: Any = None, *, seed: int | None = None) -> Answer:
@@ -110,7 +104,8 @@ def torchsde_settings(method: str, dial: float) -> dict[str, Any]:
 
 def torchsde_alone(method: str, sde: Any, y0: Tensor, dial: float, *, seed: int) -> Answer:
     """Solve with torchsde and nothing of ours around it, for timing."""
-    bm = interval(y0, seed, dt=1 / PIECES)
+    size, double = tuple(y0.shape), {"dtype": y0.dtype, "levy_area_approximation": "space-time"}
+    bm = torchsde.BrownianInterval(0.0, 1.0, size=size, entropy=seed, dt=HINT, **double)
     return torchsde.sdeint(sde, y0, T, bm=bm, **torchsde_settings(method, dial))[-1], 0
 
 
@@ -153,7 +148,7 @@ CASES: dict[str, Callable[[], Any]] = {"geometric Brownian motion": Linear, "spi
 @torch.no_grad()
 def curves(sde: Any, y0: Tensor) -> dict[str, list[dict[str, float]]]:
     """Return (dial, error, nfe) of each run of each contender, all on one and the same path."""
-    bm = interval(y0, 0, cache_size=None)
+    bm = BrownianPath(y0, 0.0, 1.0, seed=0)
     truth = sde.truth(y0, bm)
     found: dict[str, list[dict[str, float]]] = {}
     for name, who in CONTENDERS.items():

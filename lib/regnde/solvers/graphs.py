@@ -91,7 +91,7 @@ def _identity(f: Any) -> Hashable:
         return type(f), tuple(tuple(p.shape) for p in f.parameters())
     if isinstance(f, types.MethodType):
         return f.__func__, _identity(f.__self__) if isinstance(f.__self__, nn.Module) else type(f.__self__)
-    kind: Hashable = f.__code__ if isinstance(f, types.FunctionType) else type(f)
+    kind: Any = f.__code__ if isinstance(f, types.FunctionType) else type(f)
     return kind
 
 

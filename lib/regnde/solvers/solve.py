@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-import torchsde
 from torch import Tensor
 
 from regnde.solvers.checks import (
@@ -24,7 +23,7 @@ from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.graphs import counting_fields
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
-from regnde.solvers.path import brownian_path
+from regnde.solvers.path import Path, brownian_path
 from regnde.solvers.replay import replay
 from regnde.solvers.side_effects import Conditions, with_fields
 from regnde.solvers.solution import Solution
@@ -123,7 +122,7 @@ def solve_sde(
     method: str | SRITableau = "sosri2",
     controller: str | Controller = "sde",
     estimate: str = "embedded",
-    bm: torchsde.BrownianInterval | None = None,
+    bm: Path | None = None,
     seed: int | None = None,
     noise_type: str = "diagonal",
     sde_type: str = "ito",
@@ -148,11 +147,11 @@ def solve_sde(
         method: 'sosri2', 'sosri', or an SRITableau. 'sosri' evaluates f up to 3.75 steps ahead, beyond t[-1] as well.
         controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
         estimate: 'embedded', or 'reference' for that of the published integrators (see sri_steps.ERROR_ESTIMATES).
-        bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
-            that covers t. Rejected steps never change it.
-        seed: of a path made here, when bm is None: a whole number, which decides the path, whatever the steps are (see
-            `path.SeededPath`; steps are shortened a little, to where the path is cheap). None: drawn from torch's
-            global generator, and a quicker path, whose values depend on the steps.
+        bm: the Brownian path: a `BrownianPath`, or torchsde's BrownianInterval with levy_area_approximation=
+            'space-time'; of y0's shape, dtype and device, and it covers t. Rejected steps never change it.
+        seed: of a BrownianPath made here, when bm is None: a whole number, which decides the path, whatever the steps
+            are. None: drawn from torch's global generator, and laid out for t where it is even. Steps along such a path
+            are up to a quarter longer or a fifth shorter than the controller's, to end where it is cheap.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
         first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters, compile: as for `solve_ode`;
             'stiffness' with 'sosri2' only; compiled, each attempt evaluates f and g anew at its start.
@@ -169,7 +168,8 @@ def solve_sde(
     t = check_problem(y0, t, rtol, atol)
     check_options(records, RECORDS, first_step, max_steps)
     check_sde(t, noise_type, sde_type)
-    bm = brownian_path(bm, y0, t, seed)
+    even = torch.allclose(t.diff(), t.diff().mean(), rtol=1e-9, atol=0.0)
+    bm = brownian_path(bm, y0, t, seed, float(t[1] - t[0]) if even else None)
     drift = Counted(f, y0, what="the drift")
     diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
     counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate, compile)

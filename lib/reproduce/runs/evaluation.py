@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchsde
 from torch import Tensor, nn
 
-from regnde import Field, Regularizer, Solution, odeint_solve, quick_path, sdeint_solve, solve_ode, solve_sde
+from regnde import BrownianPath, Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
 from reproduce.models.solve import Solve
 
@@ -61,9 +60,9 @@ def solver(
     return solve
 
 
-def _path(y0: Tensor, t: Tensor, noise: torch.Generator) -> torchsde.BrownianInterval:
-    """Draw a Brownian path for one solve: the quick kind, since no two solves here share a path."""
-    return quick_path(y0, t, int(torch.randint(2**62, (), generator=noise)))
+def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
+    """Draw a Brownian path for one solve, laid out for steps of a fixed size or for even output times."""
+    return BrownianPath(y0, float(t[0]), float(t[-1]), seed=int(torch.randint(2**62, (), generator=noise)), dt=dt)
 
 
 def solve_equation(
@@ -86,7 +85,10 @@ def solve_equation(
         return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
-    settings |= {"bm": _path(y0, t, noise), "estimate": budget.estimate}
+    settings |= {
+        "bm": _path(y0, t, noise, budget.host_dt if hosted else float(t[1] - t[0])),
+        "estimate": budget.estimate,
+    }
     if hosted:
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
