@@ -74,7 +74,7 @@ class RungeKutta:
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y),)."""
-        return (self.f(y.new_tensor(t), y),)
+        return (self.f(y.new_full((), t), y),)
 
     def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Step:
         """Take one step."""
@@ -131,7 +131,7 @@ class StochasticRungeKutta:
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y), g(t, y)); g comes first, since its shape is the likelier mistake."""
-        time = y.new_tensor(t)
+        time = y.new_full((), t)
         g = self.g(time, y)
         return self.f(time, y), g
 

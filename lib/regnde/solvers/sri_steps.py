@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regnde.solvers.fused import combine, sri_end, sri_stage
 from regnde.solvers.sri_tableaus import SRITableau
-from regnde.solvers.steps import Field, Start, refuse_gradient
+from regnde.solvers.steps import Field, Start, beside, refuse_gradient
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,10 @@ def sri_step(
     root, square = dt**0.5, w * w
     chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
     chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
-    times = torch.tensor([t + c * dt for c in (*tableau.c0, *tableau.c1)], dtype=y.dtype, device=y.device).unbind()
-    t0, t1 = times[: len(tableau.c0)], times[len(tableau.c0) :]
+    stages, betas = len(tableau.c0), (*tableau.beta1, *tableau.beta2, *tableau.beta3, *tableau.beta4)
+    numbers = beside(y, [*betas, *(t + c * dt for c in (*tableau.c0, *tableau.c1))])
+    beta, *times = numbers.split((4 * stages, stages, stages))
+    t0, t1 = (part.unbind() for part in times)
     h0 = [y]
     k, noise = ([f(t0[0], y)], [g(t1[0], y)]) if start is None else ([start[0]], [start[1]])
     for i, (a0, b0, a1, b1) in enumerate(zip(tableau.a0, tableau.b0, tableau.a1, tableau.b1, strict=True), start=1):
@@ -137,8 +139,7 @@ def sri_step(
         h0.append(of_drift)
         k.append(f(t0[i], of_drift))
         noise.append(g(t1[i], of_noise))
-    beta = (tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4)
-    y1, error = sri_end(y, (w, chi1, chi2, chi3), [dt * a for a in tableau.alpha], beta, k, noise)
+    y1, error = sri_end(y, (w, chi1, chi2, chi3), [dt * a for a in tableau.alpha], beta.view(4, stages), k, noise)
     return SRIStep(
         tableau=tableau,
         estimate=estimate,

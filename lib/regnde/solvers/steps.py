@@ -26,6 +26,11 @@ def refuse_gradient(**constants: object) -> None:
             raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
+def beside(y: Tensor, numbers: Sequence[float]) -> Tensor:
+    """Return numbers in the dtype of a state, on its device: one copy, for which only Metal makes us wait."""
+    return torch.tensor(numbers, dtype=y.dtype).to(y.device, non_blocking=y.device.type != "mps")
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of an embedded Runge-Kutta pair from (t, y) to (t + dt, y1).
@@ -74,8 +79,7 @@ class Step:
     def at(self, t: Sequence[float]) -> Tensor:
         """Return the dense output at times inside the step, all in one product: (times,) -> (times, batch, ...)."""
         theta = (np.asarray(t, dtype=np.float64) - self.t) / self.dt
-        weights = torch.as_tensor(self.dt * self.tableau.weights(theta))
-        weights = weights.to(dtype=self.y.dtype, device=self.y.device)  # (times, stages)
+        weights = beside(self.y, self.dt * self.tableau.weights(theta))  # (times, stages)
         return self.y + torch.tensordot(weights, torch.stack(self.k), dims=1)  # (times, batch, ...)
 
     def moved(self, t: Sequence[float], by: Tensor) -> Tensor:
@@ -107,7 +111,7 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2; k_i = f(t + c_i dt, y + dt sum_j a_ij k_j).
     """
     refuse_gradient(t=t, dt=dt)
-    times = torch.tensor([t + ci * dt for ci in tableau.c], dtype=y.dtype, device=y.device).unbind()
+    times = beside(y, [t + ci * dt for ci in tableau.c]).unbind()
     k = [f(times[0], y) if k1 is None else k1]
     yi = y
     for ti, ai in zip(times[1:], tableau.a, strict=True):
