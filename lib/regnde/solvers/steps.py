@@ -26,7 +26,7 @@ def refuse_gradient(**constants: object) -> None:
             raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
-def beside(y: Tensor, numbers: Sequence[float]) -> Tensor:
+def beside(y: Tensor, numbers: Sequence[float] | np.ndarray) -> Tensor:
     """Return numbers in the dtype of a state, on its device: one copy, for which only Metal makes us wait."""
     return torch.tensor(numbers, dtype=y.dtype).to(y.device, non_blocking=y.device.type != "mps")
 
