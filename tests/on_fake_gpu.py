@@ -42,6 +42,7 @@ from reproduce.models.fields import SDE, TimeMLP
 from reproduce.models.solve import hold_still
 from reproduce.runs import evaluation, train
 from reproduce.runs.run import Run, needed
+from reproduce.runs.store import CONTROL, VANILLA
 
 BOTH = frozenset({"error_ratio", "stiffness"})
 UNIT = torch.tensor([0.0, 1.0], dtype=torch.float64)
@@ -256,7 +257,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("name", [*REGULARIZERS, "global_error+steer", "local_biased+taynode"])
 def test_every_penalty_of_the_menu_and_its_gradient(gpu: FakeGPU, name: str, gradient: str) -> None:
     budget = experiments.get("mnist_ode").budget("smoke", gradient=gradient)
-    for settings in VARIANTS.get(name, [{}]):
+    for settings in VARIANTS.get(name, [{}])[: None if gradient == "backprop" else 1]:
         regularizer, f = make_regularizer(name, **settings), field()
         solution = evaluation.solver(budget, regularizer, rng())(f, state(), UNIT)
         terms = [part.penalty(solution, rng()) for part in regularizer.simple if part.penalty is not None]
@@ -360,10 +361,9 @@ def test_every_experiment_trains_and_is_measured_there(gpu: FakeGPU, run: Run, m
     model = moved(problem.model())
     history, _ = train._fit(model, problem, budget, regularizer, 0, False, None, metric=experiment.metric)
     assert len(history) == 1
-    solve = hold_still if regularizer is None else evaluation.solver(budget, noise=rng())
-    assert evaluation.evaluate(model, problem, "test", solve).n
     before = gpu.count.copy()
-    batch = problem.train_batch(torch.arange(1))
+    problem.train_batch(torch.arange(1))
     assert gpu.since(before).get("written", 0) <= 1, "the data are there: what is sent are the indices"
-    output, _ = model(problem.inputs(batch), solve, rng())
-    assert problem.loss(output, batch, 0).device == GPU
+    if run.regularizer in (VANILLA, CONTROL):
+        solve = hold_still if regularizer is None else evaluation.solver(budget, noise=rng())
+        assert evaluation.evaluate(model, problem, "test", solve).n

@@ -214,6 +214,7 @@ def test_a_report_shows_the_rows_of_the_device_that_was_asked_for(home: Path) ->
 # A model trained on one device is measured on another
 
 
+@pytest.mark.filterwarnings("ignore:for dynamics")
 def test_what_a_run_stored_is_read_to_the_cpu_and_goes_to_any_device(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
