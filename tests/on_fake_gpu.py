@@ -160,7 +160,7 @@ def solved(gpu: FakeGPU, f: nn.Module, t: Tensor = UNIT, **how: Any) -> tuple[So
 
 @pytest.mark.parametrize("method", TABLEAUS)
 def test_an_attempt_is_one_copy_and_one_reading(method: str) -> None:
-    with FakeGPU(numbers=(0.1, 0.1, 0.1, 0.1, 1.5)) as gpu:
+    with FakeGPU(numbers=(1e-3, 1e-3, 1e-3, 1.5)) as gpu:
         solution, crossed = solved(gpu, field(), method=method)
     attempts = solution.trace.accepted + solution.trace.rejected
     assert solution.trace.rejected
@@ -225,7 +225,7 @@ def test_states_in_float64_are_solved_there_too() -> None:
 @pytest.mark.parametrize("method", SRI_TABLEAUS)
 def test_an_attempt_of_an_sde_is_one_copy_and_one_reading(method: str, gradient: str) -> None:
     records = BOTH if method == "sosri2" else frozenset({"error_ratio"})
-    with FakeGPU(numbers=(0.1, 0.1, 0.1, 0.1, 1.5)) as gpu:
+    with FakeGPU(numbers=(1e-3, 1e-3, 1e-3, 1.5)) as gpu:
         sde, y = SDE(field(), field()), state()
         before = gpu.count.copy()
         solution = solve_sde(
