@@ -103,7 +103,7 @@ class RungeKutta(_Plain):
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y),)."""
-        return (self.f(y.new_tensor(t), y),)
+        return (self.f(y.new_full((), t), y),)
 
     def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Step:
         """Take one step."""
@@ -171,7 +171,7 @@ class StochasticRungeKutta(_Plain):
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y), g(t, y)); g comes first, since its shape is the likelier mistake."""
-        time = y.new_tensor(t)
+        time = y.new_full((), t)
         g = self.g(time, y)
         return self.f(time, y), g
 

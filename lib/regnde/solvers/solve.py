@@ -217,12 +217,13 @@ def _solve(
     if method.compiled and (gradient is not None or moves is not None):
         raise ValueError("compile=True takes gradient='backprop' and times without a gradient (t.detach())")
     drawn = check_sampled(t, sampled_t)
-    along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
+    along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_full((), at), y, dy)
     replayed = gradient is not None and torch.is_grad_enabled()
     conditions = Conditions(method, y0) if replayed else None
+    first = None if moves is None else moves[0].to(y0)
 
     def moved(method: Method) -> Method:
-        return method if moves is None else with_fields(method, lambda f: lambda at, y: f(at + moves[0].to(at), y))
+        return method if first is None else with_fields(method, lambda f: lambda at, y: f(at + first, y))
 
     taken, keep = moved(counted), None
     if conditions is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,10 @@ from torch import Tensor, nn
 from regnde import BrownianPath, Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
 from reproduce.models.solve import Solve
+from reproduce.runs import device as devices
 
 TIMINGS = 10
-"""A prediction's time is the smallest of at least so many.
-
-Processor time of one thread, here and in training: on an idle machine it is the time on the wall, on a busy one it
-leaves out what other programs took.
-"""
+"""A prediction's time is the smallest of at least so many, by the clock of its device, as in training."""
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -98,7 +94,7 @@ def solve_equation(
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over test batches, and the seconds of the fastest full batch: processor time, see TIMINGS."""
+    """Means over test batches, and the seconds of the fastest full batch, see TIMINGS."""
 
     loss: float
     metric: float
@@ -122,12 +118,12 @@ def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve, *, see
     noise = generator(seed, f"noise of the evaluation on {part}")
     batches = problem.test_batches(part)
     sizes, seconds, columns = [len(batch[-1]) for batch in batches], [], []
-    rounds = math.ceil(TIMINGS / len(batches))
+    rounds, clock = math.ceil(TIMINGS / len(batches)), devices.clock(problem.device)
     for batch in batches * rounds:
         inputs = problem.inputs(batch)
-        started = time.thread_time()
+        started = clock()
         output, solution = model(inputs, solve, noise)
-        seconds.append(time.thread_time() - started)
+        seconds.append(clock() - started)
         trace = solution.trace
         loss, metric = problem.loss(output, batch, step).item(), problem.metric(output, batch)
         columns.append((loss, metric, trace.nfe, trace.accepted, trace.rejected))
