@@ -37,6 +37,7 @@ from regnde.dropin.kept_step import KeptODE, KeptSDE
 from regnde.hosts.with_torchdiffeq import HOST_TABLEAUS
 from regnde.penalties.jets import RULES
 from regnde.penalties.rates import total_derivative
+from regnde.solvers import compiled, graphs
 from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from reproduce import experiments
 from reproduce.models.fields import SDE, TimeMLP
@@ -242,6 +243,30 @@ def test_an_attempt_of_an_sde_is_one_copy_and_one_reading(method: str, gradient:
         assert solution.trace.rejected
         assert gpu.since(before) == {"written": attempts, "read": attempts + ONCE + 1}
         check_gradients(solution.y.sum() + solution.trace.error_ratio.sum(), sde)
+
+
+def as_written(program: Any) -> Any:
+    """Take a program for compiled: there is no compiler for this GPU."""
+    return program
+
+
+@pytest.mark.parametrize("t", [UNIT, torch.linspace(0, 1, 21, dtype=torch.float64)], ids=["one time", "many times"])
+def test_programs_for_the_compiler_cross_as_little(t: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_compiled", as_written)
+    monkeypatch.setattr(compiled, "SMALL_STATE", 0)
+    with FakeGPU(numbers=(1e-3, 1e-3, 1e-3, 1.5), double=True) as gpu:  # times are float64 in a graph
+        f, many = field(), len(t) > 2
+        solution, crossed = solved(gpu, f, t, records=BOTH, compile=True)
+        attempts, dense = solution.trace.accepted + solution.trace.rejected, solution.trace.accepted if many else 0
+        assert solution.trace.rejected
+        assert crossed["read"] == attempts + ONCE
+        assert crossed["written"] <= attempts + dense
+        check_gradients(solution.y.sum() + solution.trace.error_ratio.sum(), f)
+        check_gradients(make_regularizer("local_biased").penalty(solution, rng()), f)  # type: ignore[misc]
+        sde, y = SDE(field(), field()), state()
+        path = solve_sde(sde.f, sde.g, y, t, **TOLERANCE, bm=Path(y), records=BOTH, compile=True)
+        check_gradients(path.y.sum() + path.trace.error_ratio.sum(), sde)
+        check_gradients(make_regularizer("local_biased").penalty(path, rng()), sde)  # type: ignore[misc]
 
 
 # Penalties
