@@ -80,6 +80,7 @@ def solve_ode(
             field compiles it (some ten seconds; see benchmarks), later ones are faster. Same steps, states and
             gradients to rounding. Small states are stepped ahead, `compiled.AHEAD` steps in one call; of these steps
             NFE counts those that were asked for. A field that cannot be traced is stepped as usual, with a warning.
+            Not with gradient='checkpoint', times with a gradient, or second derivatives.
 
     Raises:
         ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
