@@ -313,6 +313,9 @@ def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monke
     assert why(longer, row) == ["budget.steps: 6 -> 7"]
     assert status([longer, heavier]).stale == [], "studies of their own, not newer versions of the main run"
     assert status([longer]).missing == [longer]
+    assert status([longer, run]).missing == status([run, longer]).missing == [longer], "of one name, not the same run"
+    said = sweep.plan([run, longer, heavier, heavier], 1)
+    assert said[-1].startswith("1 of 3 runs are stored, 2 to train"), "and equal runs are made once"
     ingredients = keys.ingredients
     monkeypatch.setattr(keys, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
     assert any(line.startswith("files.") for line in why(run, row))

@@ -245,17 +245,21 @@ def _names(runs: dict[str, Run]) -> dict[str, str]:
 def outstanding(profile: str, experiment_names: Iterable[str]) -> dict[str, float | None]:
     """Return the runs that a profile needs of some experiments and that have no row: name -> seconds, or None."""
     missing = status(run for name in experiment_names for run in needed(profile, name)).missing
-    return dict(zip((run.name for run in missing), estimate.seconds_each(missing), strict=True))
+    names = _names({run.key(): run for run in missing})
+    return dict(zip(names.values(), estimate.seconds_each(missing), strict=True))
 
 
 def plan(runs: Sequence[Run], jobs: int) -> list[str]:
     """Return in words what a sweep of these runs would do, run by run, and about how long it would take."""
     found = status(runs)
-    stale = {run.name for run, _ in found.stale}
+    stale = [run for run, _ in found.stale]
+    missing = {run.key(): run for run in found.missing}  # equal runs are made once
     lines = [
-        f"  train  {run.name}" + ("  (its stored row is stale)" if run.name in stale else "") for run in found.missing
+        f"  train  {name}" + ("  (its stored row is stale)" if missing[key] in stale else "")
+        for key, name in _names(missing).items()
     ]
-    seconds = estimate.total(found.missing, jobs)
+    seconds = estimate.total(missing.values(), jobs)
     about = f"about {estimate.in_words(seconds)}" if seconds else "no idea how long yet"
-    about = about if found.missing else "nothing to do"
-    return [*lines, f"{len(found.rows)} of {len(runs)} runs are stored, {len(found.missing)} to train: {about}"]
+    about = about if missing else "nothing to do"
+    total = len(found.rows) + len(missing)
+    return [*lines, f"{len(found.rows)} of {total} runs are stored, {len(missing)} to train: {about}"]
