@@ -453,10 +453,11 @@ def test_a_folder_on_a_disk_that_is_not_there_is_named_and_not_taken_for_an_abse
         ValueError, match=rf"{place}: expected a folder, found a link that leads nowhere \(.*unmounted\)"
     ):
         registry.find("mnist")
-    (home / place).unlink()
-    (home / place).write_text("")
-    with pytest.raises(ValueError, match=f"{place}: expected a folder, found a file"):
-        registry.find("mnist")
+    if place.endswith("mnist"):
+        (home / place).unlink()
+        (home / place).write_text("")
+        with pytest.raises(ValueError, match=f"{place}: expected a folder, found a file"):
+            registry.find("mnist")
 
 
 def test_a_link_that_leads_nowhere_is_named_and_not_taken_for_an_absent_file(home):

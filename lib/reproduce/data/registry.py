@@ -181,7 +181,7 @@ def search_folders(dataset: str) -> list[Path]:
         folders.insert(0, folder / dataset)
     for place in folders:
         there = next(path for path in (place, *place.parents) if path.exists() or path.is_symlink())
-        if not there.is_dir():
+        if not there.is_dir() and (there == place or there.is_symlink()):
             what = f"a link that leads nowhere ({os.readlink(there)})" if there.is_symlink() else "a file"
             raise ValueError(f"{there}: expected a folder, found {what}; mount or put what it is for, or move it away")
     return folders

@@ -71,14 +71,25 @@ def _jobs_here() -> int:
 def _check_guard() -> None:
     """Raise ValueError where a new process would run this script again: spawned workers read the file of `__main__`."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is None or not Path(script).is_file():
+    if script is None:
         return
-    top = ast.parse(Path(script).read_text(encoding="utf-8")).body
-    if not any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in top):
+    if not Path(script).is_file():
+        raise ValueError(
+            f"the worker processes of a sweep read this script again, but {script} is no file: write it to one, or "
+            "call sweep(..., jobs=1)"
+        )
+    if not any(map(_is_guard, ast.walk(ast.parse(Path(script).read_bytes())))):
         raise ValueError(
             f"{Path(script).name} has no main guard, but the worker processes of a sweep read it again: put what it "
             "does below `if __name__ == '__main__':`, or call sweep(..., jobs=1)"
         )
+
+
+def _is_guard(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.Eq):
+        return False
+    sides = {ast.unparse(side) for side in (node.left, *node.comparators)}
+    return sides == {"__name__", "'__main__'"}
 
 
 def _make(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
