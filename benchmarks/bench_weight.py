@@ -108,7 +108,7 @@ def main() -> None:
     asked, start = parser.parse_args(), time.perf_counter()
     torch.set_num_threads(1)
     made_from = provenance.commit()  # before this run writes a file
-    rows = []
+    rows = list[dict[str, Any]]()
     for name, make in PROGRAMS.items():
         rows += compared(name, make, max(LOOKS, int(asked.steps * make().steps)), range(asked.seeds))
         seconds = time.perf_counter() - start
@@ -129,9 +129,16 @@ def main() -> None:
     print(table(head, [line(row) for row in rows]))
 
 
-def write(rows: list[dict[str, Any]], path: Path, made_from: tuple[str, bool], seeds: range, seconds: float) -> None:
+def write(
+    rows: list[dict[str, Any]],
+    path: Path,
+    made_from: tuple[str, bool],
+    seeds: range,
+    seconds: float,
+    drawn: str = "drawn in bench_weight",
+) -> None:
     """Write the rows so far, with what made them."""
-    record = provenance.record("quick", data=["drawn in bench_weight"], seeds=seeds, seconds=seconds)
+    record = provenance.record("quick", data=[drawn], seeds=seeds, seconds=seconds)
     record |= dict(zip(("commit", "dirty"), made_from, strict=True))
     provenance.check(record)
     path.parent.mkdir(parents=True, exist_ok=True)

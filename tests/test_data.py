@@ -443,6 +443,23 @@ def test_a_bad_argument_is_a_value_error_that_says_what_was_expected(call, messa
         call()
 
 
+@pytest.mark.parametrize("place", ["data/raw/mnist", "data/raw", "own/mnist"])
+def test_a_folder_on_a_disk_that_is_not_there_is_named_and_not_taken_for_an_absent_set(home, monkeypatch, place):
+    (home / "own").mkdir()
+    monkeypatch.setenv("REGNDE_DATA", str(home / "own"))
+    (home / place).parent.mkdir(parents=True, exist_ok=True)
+    (home / place).symlink_to(home / "unmounted")
+    with pytest.raises(
+        ValueError, match=rf"{place}: expected a folder, found a link that leads nowhere \(.*unmounted\)"
+    ):
+        registry.find("mnist")
+    if place.endswith("mnist"):
+        (home / place).unlink()
+        (home / place).write_text("")
+        with pytest.raises(ValueError, match=f"{place}: expected a folder, found a file"):
+            registry.find("mnist")
+
+
 def test_a_link_that_leads_nowhere_is_named_and_not_taken_for_an_absent_file(home):
     folder = home / "data" / "raw" / "mnist"
     folder.mkdir(parents=True)

@@ -243,3 +243,7 @@ def test_git_s_own_words_are_told_where_it_refuses_a_repository(
     assert provenance.why_no_commit(tmp_path) == said.splitlines()[0]
     [finding] = doctor.git()
     assert "dubious ownership" in finding.found
+    said = "fatal: not a git repository: /gone/.git/worktrees/x"
+    assert provenance.why_no_commit(tmp_path) == "this folder is no repository of its own"
+    (tmp_path / ".git").write_text("gitdir: /gone/.git/worktrees/x")  # a worktree whose repository was moved
+    assert provenance.why_no_commit(tmp_path) == said

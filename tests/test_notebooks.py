@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -202,6 +203,20 @@ def test_a_parameter_without_a_value_is_missing_until_given(tmp_path: Path) -> N
     check_parameters(path, {"profile": "smoke"})
 
 
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [({"n": 0}, "n .* from 1 on"), ({"seed": -1}, "seed .* from 0 on"), ({"mu": math.inf}, "mu .* finite number"),
+     ({"seed": 10**30}, r"seed .* below 2\*\*63")],
+)  # fmt: skip
+def test_a_number_that_cannot_be_meant_is_refused_before_anything_runs(
+    tmp_path: Path, value: dict[str, float], wanted: str
+) -> None:
+    path = write(tmp_path / "01_a.ipynb", parameters="n = 3\nseed = 0\nmu = 20.0")
+    with pytest.raises(ParameterError, match=wanted):
+        check_parameters(path, value)
+    check_parameters(path, {"n": 1, "seed": 7, "mu": -3})
+
+
 def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "notebooks" / "01_a.ipynb", parameters="seeds = 3")
     with pytest.raises(ParameterError, match=r"01_a: unknown parameter 'profile'; it accepts: seeds"):
@@ -220,6 +235,7 @@ def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> No
         (["--jobs", "0"], "at least one job"),
         (["--timeout", "-1"], "a time limit is a positive number of seconds, not -1"),
         (["--parameter", "seeds=abc"], "01_good: seeds must be of the kind of 3 (int), found 'abc'"),
+        (["--parameter", "seeds=0"], "01_good: seeds must be a number from 1 on that is below 2**63, found 0"),
     ],
 )
 def test_bad_usage_exits_2_with_one_sentence_and_runs_nothing(bundle: Path, arguments: list[str], words: str) -> None:
@@ -667,3 +683,6 @@ def test_every_link_of_a_lesson_leads_to_a_file_of_the_repository_also_from_the_
         assert target in tracked or (ROOT / target).is_dir(), link
         is_lesson = Path(target).parent == Path("notebooks")  # which has a copy there
         assert is_lesson or (ROOT / workbook.FOLDER / link).resolve() == ROOT / target, link
+        executed = Path("build/quick/notebooks")
+        [there] = re.findall(r"\]\((.*)\)", runner.relinked(f"]({link})", executed))
+        assert is_lesson or Path(os.path.normpath(ROOT / executed / there)) == ROOT / target, there

@@ -89,6 +89,9 @@ def test_the_laboratory_outside_of_a_checkout_says_so_and_what_to_do(tmp_path: P
     assert ended.returncode == 1
     assert "works inside a checkout of the project" in ended.stderr
     assert "in your own code use the package `regnde`" in ended.stderr
+    environment["REGNDE_HOME"] = str(tmp_path / "typo")
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f"typo': expected a folder, found none at {tmp_path / 'typo'}" in ended.stderr
 
 
 def test_make_help_lists_every_target_with_one_line() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -313,6 +314,9 @@ def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monke
     assert why(longer, row) == ["budget.steps: 6 -> 7"]
     assert status([longer, heavier]).stale == [], "studies of their own, not newer versions of the main run"
     assert status([longer]).missing == [longer]
+    assert status([longer, run]).missing == status([run, longer]).missing == [longer], "of one name, not the same run"
+    said = sweep.plan([run, longer, heavier, heavier], 1)
+    assert said[-1].startswith("1 of 3 runs are stored, 2 to train"), "and equal runs are made once"
     ingredients = keys.ingredients
     monkeypatch.setattr(keys, "ingredients", lambda *a: {**ingredients(*a), "files": [["train-images", "0123"]]})
     assert any(line.startswith("files.") for line in why(run, row))
@@ -410,6 +414,28 @@ def test_a_script_without_a_main_guard_is_refused_by_one_sentence(home: Path) ->
     assert ended.stderr.count("script.py has no main guard") == 1
     assert "below `if __name__ == '__main__':`" in ended.stderr
     assert len(ended.stderr.splitlines()) < 20
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ('if __name__ == "__main__":\n    main()', ""),
+        ('"__main__" == __name__ and main()', ""),
+        ("# -*- coding: latin-1 -*-\n# caf\xe9\nif __name__ == '__main__':\n    main()", ""),
+        ("if logging.getLogger(__name__).handlers:\n    main()", "script.py has no main guard"),
+        ('if __name__ != "__main__":\n    raise SystemExit\nmain()', "script.py has no main guard"),
+        (None, "script.py is no file: write it to one"),  # as <stdin> is none
+    ],
+)
+def test_every_way_to_write_a_main_guard_is_known(
+    ends: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    if ends is not None:
+        script.write_text(ends, encoding="latin-1")
+    with pytest.raises(ValueError, match=said) if said else nullcontext():
+        sweep._check_guard()
 
 
 @pytest.mark.parametrize("value", ["no", "0", "-1", "2.5"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -226,3 +228,25 @@ def test_a_row_is_made_with_one_thread_wherever_it_is_made() -> None:
     torch.set_num_threads(1)
     assert made.metrics == train.train(experiment, make_regularizer("local_biased"), 0, "smoke").row.metrics
     assert made.provenance["threads"] == 1
+
+
+@pytest.mark.parametrize("setting", ["no_grad", "inference_mode", "autocast", "matmul_precision", "default_device"])
+def test_what_the_caller_has_set_changes_no_row_and_is_left_as_it_was(setting: str) -> None:
+    """A sweep called inside `torch.no_grad()` trained nothing, and stored the row."""
+    arguments: Any = experiments.get("spiral_ode"), make_regularizer("local_biased"), 0, "smoke"
+    usual, around = train.train(*arguments).row, contextlib.ExitStack()
+    with around:
+        if setting == "matmul_precision":
+            around.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("medium")
+        elif setting == "default_device":
+            around.enter_context(torch.device("meta"))  # stands for a GPU
+        else:
+            given = {"device_type": "cpu", "dtype": torch.bfloat16} if setting == "autocast" else {}
+            around.enter_context(getattr(torch, setting)(**given))
+        row = train.train(*arguments).row
+        assert torch.is_grad_enabled() == (setting not in ("no_grad", "inference_mode"))
+        assert torch.is_autocast_enabled("cpu") == (setting == "autocast")
+        assert torch.get_default_device().type == ("meta" if setting == "default_device" else "cpu")
+        assert (torch.get_float32_matmul_precision() == "medium") == (setting == "matmul_precision")
+    assert (row.key, row.nfe, row.metrics, row.train_nfe) == (usual.key, usual.nfe, usual.metrics, usual.train_nfe)

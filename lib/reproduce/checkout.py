@@ -10,10 +10,13 @@ def _root() -> Path:
     """Return the bundle's folder: $REGNDE_HOME where it is set and not empty, else the checkout around this file.
 
     Raises:
-        RuntimeError: this file lies in no checkout, for example in site-packages.
+        RuntimeError: $REGNDE_HOME is no folder, or this file lies in no checkout, for example in site-packages.
     """
     if given := os.environ.get("REGNDE_HOME"):
-        return Path(given).expanduser().resolve()
+        home = Path(given).expanduser().resolve()
+        if not home.is_dir():
+            raise RuntimeError(f"REGNDE_HOME={given!r}: expected a folder, found none at {home}; correct or unset it")
+        return home
     around = Path(__file__).resolve().parents[2]
     if not (around / "requirements.lock").is_file() or not (around / "notebooks").is_dir():
         raise RuntimeError(

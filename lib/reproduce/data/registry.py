@@ -170,7 +170,8 @@ def search_folders(dataset: str) -> list[Path]:
     """The folders in which the files of a data set may lie, in order; downloads go to the last one.
 
     Raises:
-        ValueError: REGNDE_DATA is set but is no folder (a slip there must not end in a stand-in).
+        ValueError: REGNDE_DATA is set but is no folder, or something else lies where one of the folders belongs: a link
+            to a disk that is not there, a file (a slip there must not end in a stand-in).
     """
     folders = [checkout.ROOT / "data" / "raw" / dataset]
     if given := os.environ.get("REGNDE_DATA"):
@@ -178,6 +179,11 @@ def search_folders(dataset: str) -> list[Path]:
         if not folder.is_dir():
             raise ValueError(f"REGNDE_DATA={given!r}: expected a folder, found none at {folder}; correct or unset it")
         folders.insert(0, folder / dataset)
+    for place in folders:
+        there = next(path for path in (place, *place.parents) if path.exists() or path.is_symlink())
+        if not there.is_dir() and (there == place or there.is_symlink()):
+            what = f"a link that leads nowhere ({os.readlink(there)})" if there.is_symlink() else "a file"
+            raise ValueError(f"{there}: expected a folder, found {what}; mount or put what it is for, or move it away")
     return folders
 
 

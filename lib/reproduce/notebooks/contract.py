@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,10 @@ def check_parameters(path: str | Path, given: Mapping[str, object]) -> None:
         if not same or isinstance(value, bool) != isinstance(default, bool):
             kind = type(default).__name__
             raise ParameterError(f"{name}: {parameter} must be of the kind of {default!r} ({kind}), found {value!r}")
+        least = int(default > 0) if type(default) is int and default >= 0 else -math.inf  # a count, or a seed
+        if isinstance(value, int | float) and not (math.isfinite(value) and least <= value < 2**63):
+            wanted = "a finite number" if least < 0 else f"a number from {least} on"
+            raise ParameterError(f"{name}: {parameter} must be {wanted} that is below 2**63, found {value!r}")
     without_default = [parameter for parameter, has_default in accepted.items() if not has_default]
     if missing := [parameter for parameter in without_default if parameter not in given]:
         raise ParameterError(f"{name}: no value for the parameter {', '.join(map(repr, missing))}; {accepts}")

@@ -34,6 +34,8 @@ REPORT = "12_report"
 CELL_SECONDS = {"smoke": 900, "quick": 7200, "paper": 7 * 86400}
 """A cell that takes longer hangs."""
 SOURCE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
+LINK_UP = re.compile(r"\]\((?=\.\./)")
+"""Where the address of a link begins that leads out of the folder of the lessons."""
 HEARING = 0.2
 """Seconds between two looks at what a notebook tells."""
 
@@ -261,9 +263,17 @@ def _record(order: Order, name: str, inputs: Mapping[str, Any], files: list[str]
     return provenance.record(order.profile, **behind, seconds=seconds, root=order.root, notebook=name, stamp=stamp)
 
 
+def relinked(text: str, folder: Path) -> str:
+    """Return a lesson's text for a copy in a folder of the bundle: links to other files lead to the same ones."""
+    return LINK_UP.sub(f"]({os.path.relpath('notebooks', folder)}/", text)
+
+
 def _file_copy(root: Path, part: Path, copy: Path, record: dict[str, Any]) -> None:
     """Move a finished copy to its place in one step, with its final name and what made it in its metadata."""
     notebook = nbformat.read(root / part, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = relinked(cell.source, copy.parent)
     notebook.metadata.papermill.output_path = str(copy)
     notebook.metadata["regnde"] = record
     write_atomically(root / copy, (nbformat.writes(notebook) + "\n").encode())

@@ -51,7 +51,8 @@ def why_no_commit(root: Path | None = None) -> str:
         _git(root, "rev-parse", "HEAD")
     except subprocess.CalledProcessError as error:
         said = str(error.stderr).strip().partition("\n")[0]
-        return not_own if "not a git repository" in said else said or str(error)
+        is_none = "not a git repository" in said and not (root / ".git").exists()  # else a damaged one
+        return not_own if is_none else said or str(error)
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return "" if Path(top).resolve() == root.resolve() else not_own

@@ -168,8 +168,9 @@ def status(runs: Iterable[Run]) -> Status:
     """Return which runs are stored, missing, or stale."""
     runs = list(runs)
     of_slot = {slot_of(row): row for profile in {run.profile for run in runs} for row in store.rows(profile)}
-    rows = {run.name: run.stored() for run in runs}
-    missing = [run for run in runs if rows[run.name] is None]
+    keys = [run.key() for run in runs]
+    rows = {key: store.find(run.profile, run.experiment, key) for key, run in zip(keys, runs, strict=True)}
+    missing = [run for key, run in zip(keys, runs, strict=True) if rows[key] is None]
     stale = [(run, of_slot[run.slot()]) for run in missing if run.slot() in of_slot]
     return Status([row for row in rows.values() if row is not None], missing, stale)
 

@@ -71,14 +71,25 @@ def _jobs_here() -> int:
 def _check_guard() -> None:
     """Raise ValueError where a new process would run this script again: spawned workers read the file of `__main__`."""
     script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is None or not Path(script).is_file():
+    if script is None:
         return
-    top = ast.parse(Path(script).read_text(encoding="utf-8")).body
-    if not any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in top):
+    if not Path(script).is_file():
+        raise ValueError(
+            f"the worker processes of a sweep read this script again, but {script} is no file: write it to one, or "
+            "call sweep(..., jobs=1)"
+        )
+    if not any(map(_is_guard, ast.walk(ast.parse(Path(script).read_bytes())))):
         raise ValueError(
             f"{Path(script).name} has no main guard, but the worker processes of a sweep read it again: put what it "
             "does below `if __name__ == '__main__':`, or call sweep(..., jobs=1)"
         )
+
+
+def _is_guard(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.Eq):
+        return False
+    sides = {ast.unparse(side) for side in (node.left, *node.comparators)}
+    return sides == {"__name__", "'__main__'"}
 
 
 def _make(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
@@ -245,17 +256,21 @@ def _names(runs: dict[str, Run]) -> dict[str, str]:
 def outstanding(profile: str, experiment_names: Iterable[str]) -> dict[str, float | None]:
     """Return the runs that a profile needs of some experiments and that have no row: name -> seconds, or None."""
     missing = status(run for name in experiment_names for run in needed(profile, name)).missing
-    return dict(zip((run.name for run in missing), estimate.seconds_each(missing), strict=True))
+    names = _names({run.key(): run for run in missing})
+    return dict(zip(names.values(), estimate.seconds_each(missing), strict=True))
 
 
 def plan(runs: Sequence[Run], jobs: int) -> list[str]:
     """Return in words what a sweep of these runs would do, run by run, and about how long it would take."""
     found = status(runs)
-    stale = {run.name for run, _ in found.stale}
+    stale = [run for run, _ in found.stale]
+    missing = {run.key(): run for run in found.missing}  # equal runs are made once
     lines = [
-        f"  train  {run.name}" + ("  (its stored row is stale)" if run.name in stale else "") for run in found.missing
+        f"  train  {name}" + ("  (its stored row is stale)" if missing[key] in stale else "")
+        for key, name in _names(missing).items()
     ]
-    seconds = estimate.total(found.missing, jobs)
+    seconds = estimate.total(missing.values(), jobs)
     about = f"about {estimate.in_words(seconds)}" if seconds else "no idea how long yet"
-    about = about if found.missing else "nothing to do"
-    return [*lines, f"{len(found.rows)} of {len(runs)} runs are stored, {len(found.missing)} to train: {about}"]
+    about = about if missing else "nothing to do"
+    total = len(found.rows) + len(missing)
+    return [*lines, f"{len(found.rows)} of {total} runs are stored, {len(missing)} to train: {about}"]

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,31 @@ def check_source(experiment: str) -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, wherever a row is made: with several, sums have other digits, and times mean less."""
-    threads = torch.get_num_threads()
+def as_always() -> Iterator[None]:
+    """Compute as every row is computed, whatever the caller has set: what changes numbers is no part of a key.
+
+    With one thread, since with several sums have other digits, and times mean less; with gradients, in full precision,
+    and what names no device on the CPU. The default dtype is left: it is part of the key.
+    """
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            if torch.get_default_device().type != "cpu":  # only then: it slows every call
+                stack.enter_context(torch.device("cpu"))
+            yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
-@one_thread()
+@as_always()
 def train(
     experiment: Experiment,
     regularizer: Regularizer | None,
