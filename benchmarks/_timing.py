@@ -45,7 +45,7 @@ def alternate(
 
     The first round warms up and is not counted. Rounds go on until `seconds` are spent, but `min_rounds` at least.
     `clock=time.process_time` measures processor time: for one thread the time on the wall of a machine that does
-    nothing else. On a busy one, what takes longer than a time slice is charged with other work, and what does not is not.
+    nothing else. On a busy one, only what takes longer than a time slice would be charged with other work.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     start = time.perf_counter()

@@ -227,10 +227,10 @@ def text_of(results: list[dict[str, Any]]) -> str:
     first = table(header, [compiling(result) for result in results])
     about = (
         "Processor time of one thread, float32. Forward is under torch.no_grad() for all. Milliseconds are medians of\n"
-        "alternating rounds, 'x faster' (than torchdiffeq) the median over rounds. Max error: against a float64 solve with a\n"
-        "tolerance 1,000 times smaller. Targets are held against the contender that takes torchdiffeq's own steps.\n"
-        "Compiling is outside of all milliseconds, in seconds on the wall: cold with nothing on disk, warm in a second\n"
-        "process; 'pays' counts the solves after which cold compiling has paid, against our eager solve."
+        "alternating rounds, 'x faster' (than torchdiffeq) the median over rounds. Max error: against a float64 solve\n"
+        "with a tolerance 1,000 times smaller. Targets are held against the contender that takes torchdiffeq's own\n"
+        "steps. Compiling is outside of all milliseconds, in seconds on the wall: cold with nothing on disk, warm in\n"
+        "a second process; 'pays' counts the solves after which cold compiling has paid, against our eager solve."
     )
     return f"## Solve\n\n{about}\n\n{times}\n\n{targets}\n\n{first}"
 

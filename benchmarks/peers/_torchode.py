@@ -24,26 +24,19 @@ class Flat(nn.Module):
 
 
 class Solver:
-    """torchode's Dopri5 with its integral controller; eager, scripted, or compiled."""
+    """torchode's Dopri5 with its integral controller, through torch.compile as its README does."""
 
     def __init__(self, case: Case) -> None:
         self.case, (batch, d) = case, case.y0.shape
         term = torchode.ODETerm(Flat(case.f, (batch, d)))
         control = torchode.IntegralController(atol=case.tolerance, rtol=case.tolerance, term=term)
         self.solver = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), control)
+        self.compiled = torch.compile(self.solver)
         self.t = case.t.to(case.y0.dtype)[None]
 
-    def ways(self) -> dict[str, Callable[[], Tensor]]:
-        """Return the ways to solve, each () -> states (times, batch, d): eager and those that torchode recommends."""
-        scripted = torch.jit.script(self.solver)
-        compiled = torch.compile(self.solver.solve)
-        return {name: self.run(solve) for name, solve in (("jit.script", scripted.solve), ("torch.compile", compiled))}
-
-    def run(self, solve: Callable[..., Any]) -> Callable[[], Tensor]:
-        def states() -> Tensor:
-            return self.ended(solve).ys[0].view(-1, *self.case.y0.shape)
-
-        return states
+    def states(self) -> Tensor:
+        """Solve, and return the states (times, batch, d)."""
+        return self.ended(self.compiled.solve).ys[0].view(-1, *self.case.y0.shape)
 
     def ended(self, solve: Callable[..., Any]) -> Any:
         return solve(torchode.InitialValueProblem(y0=self.case.y0.reshape(1, -1), t_eval=self.t))
