@@ -153,8 +153,9 @@ def rows(results: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def text_of(results: list[dict[str, Any]]) -> str:
+def text_of(numbers: dict[str, Any]) -> str:
     """Return the report."""
+    results = numbers["cases"]
     names = (TORCHDIFFEQ, EAGER, COMPILED)
     header = ["axis", "at", "steps", "mode", *(f"{name}, ms" for name in names)]
     header += ["eager x faster", "compiled x faster", "torchdiffeq, peak MB", "eager, peak MB"]
@@ -165,10 +166,10 @@ def text_of(results: list[dict[str, Any]]) -> str:
         )
         lines.append([found["axis"], found["mode"], *time_, *memory[:2]])
     about = (
-        f"Processor time of one thread, float32, field d-{HIDDEN}-d, tolerance {TOLERANCE:g}; where it is not the\n"
-        "axis: d = 16, batch 32 (d = 4, batch 1 for steps and output times), about 20 steps, two output times. Attempted\n"
-        "steps are told. Slopes: of the upper half of each range, logarithms of both. Memory is counted up to some\n"
-        f"{COUNTED} steps."
+        f"Processor time of one thread, float32, field d-{HIDDEN}-d, tolerance {TOLERANCE:g}; where it is not\n"
+        "the axis: d = 16, batch 32 (d = 4, batch 1 for steps and output times), about 20 steps, two output times.\n"
+        "Attempted steps are told. Slopes: of the upper half of each range, logarithms of both. Memory is counted up\n"
+        f"to some {COUNTED} steps."
     )
     head = ["axis", "mode", *(f"time: {name}" for name in names), *(f"memory: {name}" for name in names[:2])]
     return f"## How cost grows\n\n{about}\n\n{table(head, lines)}\n\n{table(header, rows(results))}"
@@ -177,7 +178,8 @@ def text_of(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     seconds = options(__doc__ or "", seconds=1.0).seconds
     results = [measure(axis, value, size, seconds) for axis, sizes in AXES.items() for value, size in sizes.items()]
-    report("growth", text_of(results), {"cases": results, "slopes": slopes(results), "seconds": seconds})
+    numbers = {"cases": results, "slopes": slopes(results), "seconds": seconds}
+    report("growth", text_of(numbers), numbers)
 
 
 if __name__ == "__main__":

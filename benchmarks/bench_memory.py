@@ -171,8 +171,9 @@ def verdicts(results: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def text_of(results: list[dict[str, Any]], state_mb: float) -> str:
+def text_of(numbers: dict[str, Any]) -> str:
     """Return the report."""
+    results, state_mb = numbers["cases"], numbers["state_mb"]
     of = " / ".join(map(str, STEPS))
     header = ["gradient", "penalty", f"held, states ({of} steps)", "peak, states", "peak, states per step"]
     header += [f"peak MB ({STEPS[-1]} steps)", "resident MB", "ms", "times backprop"]
@@ -189,8 +190,8 @@ def text_of(results: list[dict[str, Any]], state_mb: float) -> str:
 def main() -> None:
     seconds = options(__doc__ or "", seconds=60.0).seconds
     case = loose_mnist()
-    results, state_mb = measure(case, seconds), case.y0.nbytes / 2**20
-    report("memory", text_of(results, state_mb), {"cases": results, "state_mb": state_mb, "seconds": seconds})
+    numbers = {"cases": measure(case, seconds), "state_mb": case.y0.nbytes / 2**20, "seconds": seconds}
+    report("memory", text_of(numbers), numbers)
 
 
 if __name__ == "__main__":

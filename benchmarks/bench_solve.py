@@ -215,8 +215,9 @@ def compiling(result: dict[str, Any]) -> list[str]:
     return [result["case"], *cells, " / ".join(paid), *training, f"{result['training_speedup']:.2f}"]
 
 
-def text_of(results: list[dict[str, Any]]) -> str:
+def text_of(numbers: dict[str, Any]) -> str:
     """Return the report."""
+    results = numbers["cases"]
     header = ["case", "contender", "NFE (accepted + rejected)", "max error"]
     header += ["forward ms", "forward+backward ms", "x faster, forward", "x faster, both"]
     times = table(header, [line for result in results for line in rows(result)])
@@ -242,7 +243,8 @@ def main() -> None:
         results = [measure(case(), seconds) for case in CASES]
         for result, warm in zip(results, warm_calls(), strict=True):
             result["first_call_seconds"]["warm"] = warm
-    report("solve", text_of(results), {"cases": results, "seconds": seconds})
+    numbers = {"cases": results, "seconds": seconds}
+    report("solve", text_of(numbers), numbers)
 
 
 if __name__ == "__main__":

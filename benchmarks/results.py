@@ -7,14 +7,17 @@ Benchmarks that have not run again keep what they had.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from _timing import OUT, measured_on
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE / "peers"))
 KEPT, PAGE = HERE / "results", HERE / "RESULTS.md"
 ORDER = ("peers", "solve", "growth", "memory", "penalty", "dropin", "rates", "sde", "latent", "sweep", "weight")
 ABOUT = """# What the benchmarks measured
@@ -27,8 +30,14 @@ ran beside it: trust processor times, and ratios, which compare neighbours in ti
 def page(numbers: dict[str, dict[str, Any]]) -> str:
     """Return the page for the benchmarks' numbers, each by its name."""
     names = sorted(numbers, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    parts = [f"{numbers[name]['text']}\n\n{measured_on(numbers[name]['machine'])}" for name in names]
+    parts = [f"{text(name, numbers[name])}\n\n{measured_on(numbers[name]['machine'])}" for name in names]
     return "\n\n".join([ABOUT, *parts]) + "\n"
+
+
+def text(name: str, numbers: dict[str, Any]) -> str:
+    """Return a benchmark's report: by its own `text_of`, where it has one, else as it was when it ran."""
+    module = importlib.import_module(f"bench_{name}")
+    return str(module.text_of(numbers) if hasattr(module, "text_of") else numbers["text"])
 
 
 def kept() -> dict[str, dict[str, Any]]:

@@ -132,10 +132,11 @@ def verdicts(results: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def text_of(results: list[dict[str, Any]], sde: dict[str, Any]) -> str:
+def text_of(numbers: dict[str, Any]) -> str:
     """Return the report."""
     from _sde import text_of as text_of_sde
 
+    results = numbers["cases"]
     header = ["case", "solver", "NFE (accepted + rejected)", "max error", "forward ms", "forward+backward ms"]
     header += ["x torchdiffeq, forward", "both", "x diffrax, forward", "both", "first call s, forward / both"]
     header += ["caller's share of processor time"]
@@ -149,7 +150,7 @@ def text_of(results: list[dict[str, Any]], sde: dict[str, Any]) -> str:
         "times smaller. diffrax's NFE is six for each step and two for its first size. A caller's share of 1 says\n"
         "that one thread did all."
     )
-    return f"## Peers\n\n{about}\n\n{times}\n\n{targets}\n\n{text_of_sde(sde)}"
+    return f"## Peers\n\n{about}\n\n{times}\n\n{targets}\n\n{text_of_sde(numbers['sde'])}"
 
 
 def main() -> None:
@@ -158,7 +159,8 @@ def main() -> None:
 
     results = [measure(case(), seconds) for case in CASES]
     sde = measure_sde(4 * seconds)
-    report("peers", text_of(results, sde), {"cases": results, "sde": sde, "seconds": seconds})
+    numbers = {"cases": results, "sde": sde, "seconds": seconds}
+    report("peers", text_of(numbers), numbers)
 
 
 if __name__ == "__main__":
