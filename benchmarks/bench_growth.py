@@ -148,7 +148,7 @@ def rows(results: list[dict[str, Any]]) -> list[list[str]]:
             ms, ratio, memory = (result[what][mode] for what in ("ms", "x_torchdiffeq", "peak_bytes"))
             cells = [f"{ms[name]:.1f}" if name in ms else "" for name in (TORCHDIFFEQ, EAGER, COMPILED)]
             cells += [f"{ratio[name]:.2f}" if name in ms else "" for name in (EAGER, COMPILED)]
-            cells += [f"{memory[name] / 2**20:.2f}" if name in memory else "" for name in (TORCHDIFFEQ, EAGER)]
+            cells += [f"{memory[name] / 2**20:.3g}" if name in memory else "" for name in (TORCHDIFFEQ, EAGER)]
             lines.append([result["axis"], f"{result['value']:,}", f"{result['steps']:,}", mode, *cells])
     return lines
 
@@ -162,7 +162,8 @@ def text_of(numbers: dict[str, Any]) -> str:
     lines = []
     for found in slopes(results):
         time_, memory = (
-            [f"{of[n]:.2f}" if n in of else "" for n in names] for of in (found["ms"], found["peak_bytes"])
+            [f"{round(of[n], 2) + 0.0:.2f}" if n in of else "" for n in names]
+            for of in (found["ms"], found["peak_bytes"])
         )
         lines.append([found["axis"], found["mode"], *time_, *memory[:2]])
     about = (
