@@ -8,6 +8,10 @@ from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # before JAX is imported
 
+if hasattr(os, "sched_setaffinity"):  # the flags leave XLA's pool as wide as the cores that it sees when it starts
+    CORES = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(CORES)})
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,10 @@ from _cases import Case
 from torch import Tensor, nn
 
 from reproduce.models.fields import TimeMLP
+
+jax.devices()  # starts the pool
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, CORES)
 
 Field = Callable[[Any, Any, Any], Any]
 """(t, y, parameters) -> dy/dt, as diffrax wants it."""
