@@ -3,6 +3,7 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 ONLY    ?=
+DEVICE  ?= cpu
 JOBS    ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 ARGS    ?=
 FORCE   ?=
@@ -26,6 +27,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
+	@echo "  DEVICE=cpu|auto|cuda|mps (now: $(DEVICE); training runs: rows of each are kept apart)"
 	@echo "  FORCE=1 (execute what could be kept, too)   WAIT=1 (while another run holds the clone)"
 	@echo "  KEEP=1 (copy rows, pictures and times to what git tracks, to commit them)"
 	@echo "  PYTHON=python3.12 (to make .venv)   ARGS=\"--parameter NAME=VALUE\" (for the notebooks)"
@@ -36,18 +38,18 @@ env: $(STAMP)  ## make .venv from requirements.lock (all others do, when it is m
 doctor:  ## say whether this machine is ready, and what to do
 	@python=$(PY); $$python -c '' 2>/dev/null || python=$(PYTHON); PYTHONPATH=lib $$python -m reproduce.doctor
 
-reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS
-	@$(PY) -m reproduce.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --jobs "$(JOBS)" \
+reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROFILE, ONLY, JOBS, DEVICE
+	@$(PY) -m reproduce.cli reproduce --profile "$(PROFILE)" --only "$(ONLY)" --device "$(DEVICE)" --jobs "$(JOBS)" \
 		$(if $(FORCE),--force) $(if $(WAIT),--wait) $(if $(KEEP),--keep) $(ARGS)
 
 report: $(STAMP)  ## the papers' claims and tables beside the stored rows, as one page: PROFILE, KEEP=1
-	@$(PY) -m reproduce.cli report --profile "$(PROFILE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
+	@$(PY) -m reproduce.cli report --profile "$(PROFILE)" --device "$(DEVICE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
 
 plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
-	@$(PY) -m reproduce.cli plan --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(PY) -m reproduce.cli plan --profile "$(PROFILE)" --device "$(DEVICE)" --jobs "$(JOBS)"
 
 why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/local_biased/0@1e-05
-	@$(PY) -m reproduce.cli why "$(RUN)" --profile "$(PROFILE)"
+	@$(PY) -m reproduce.cli why "$(RUN)" --profile "$(PROFILE)" --device "$(DEVICE)"
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup

@@ -267,6 +267,37 @@ def test_a_sum_may_be_differentiated_twice_over_one_graph_inductor() -> None:
         torch.testing.assert_close(list(found), expected, rtol=1e-9, atol=1e-11)
 
 
+class Counting(Field):
+    """A field as many public programs have it: it counts its evaluations."""
+
+    nfe = 0
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        self.nfe += 1
+        return super().forward(t, y)
+
+
+def test_a_field_that_counts_gets_no_new_graph_for_each_number() -> None:
+    f, counts = Counting(), []
+    for _ in range(4):
+        f.nfe = 0
+        solution = solve_ode(f, start(), T, rtol=1e-4, atol=1e-4, method="bosh3", compile=True)
+        assert f.nfe >= solution.trace.nfe  # what was taken ahead was evaluated, too
+        counts.append(counters["stats"]["unique_graphs"])
+    assert counts[1:] == counts[1:2] * 3
+
+
+def test_many_models_of_one_code_have_their_graphs() -> None:
+    for d in range(1, 11):
+        net = Field(d)
+
+        def f(t: Tensor, y: Tensor, net: Field = net) -> Tensor:
+            return net(t, y)
+
+        a, b = both(f, start(2, d), T[[0, 6]], step_sizes=[0.5, 0.5])
+        torch.testing.assert_close(a.y, b.y, rtol=1e-9, atol=1e-9)
+
+
 def test_an_untraceable_field_is_told_and_stepped_as_usual() -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
         return -y if float(y.sum()) > 0 else -2 * y

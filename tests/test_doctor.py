@@ -99,8 +99,8 @@ def test_an_accelerator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Wonder 9000")
-    only(doctor.torch, OK, "device Wonder 9000")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Wonder 9000")
+    only(doctor.torch, OK, "device cuda, Wonder 9000 (what DEVICE=auto takes)")
 
 
 def test_a_full_disk_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchsde import BrownianInterval
 
 from regnde import (
+    BrownianPath,
     Controller,
-    SeededPath,
     Solution,
     SolverError,
     error_ratio,
@@ -28,7 +28,6 @@ from regnde import (
     local_step,
     local_unbiased,
     odeint_solve,
-    quick_path,
     rk_step,
     sdeint_solve,
     solve_ode,
@@ -89,28 +88,6 @@ def test_the_path_of_a_seed_is_the_same_to_the_bit_whatever_steps_were_taken(int
         assert all(torch.equal(x, y) for x, y in zip(found[0], other, strict=True))
 
 
-def test_the_path_of_a_seed_does_not_depend_on_the_order_of_the_questions_and_adds_up() -> None:
-    first, second = (SeededPath(torch.ones(3, dtype=torch.float64), 0.0, 2.0, 3) for _ in range(2))
-    ends = (2 * torch.rand(15, 2, generator=RNG().manual_seed(0), dtype=torch.float64)).sort(1).values.tolist()
-    forth = [first(a, b, return_U=True) for a, b in ends]
-    back = [second(a, b, return_U=True) for a, b in reversed(ends)][::-1]
-    assert all(
-        torch.equal(x, y) for one, other in zip(forth, back, strict=True) for x, y in zip(one, other, strict=True)
-    )
-    for a, b in ends:
-        middle = (a + b) / 2
-        (w, u), (w1, u1), (w2, u2) = (first(*x, return_U=True) for x in ((a, b), (a, middle), (middle, b)))
-        torch.testing.assert_close(w1 + w2, w, rtol=0, atol=1e-13)
-        torch.testing.assert_close(u1 + u2 + (b - middle) * w1, u, rtol=0, atol=1e-10)  # times are rounded to 2^-40
-
-
-def test_the_path_of_a_seed_has_the_law_of_brownian_motion() -> None:
-    n, h = 200_000, 0.8
-    w, u = SeededPath(torch.zeros(n, dtype=torch.float64), 2.0, 5.0, 1)(2.3, 2.3 + h, return_U=True)
-    for found, variance in ((w * w, h), (u * u, h**3 / 3), (w * u, h**2 / 2)):
-        assert abs(float(found.mean()) - variance) < 3 * float(found.std()) / math.sqrt(n)
-
-
 def test_the_strong_error_of_one_seed_falls_with_the_tolerance_at_the_order_of_the_method() -> None:
     y0, errors, sizes = torch.ones(400, 1, dtype=torch.float64), [], []
     for tolerance in (1e-1, 3e-2, 1e-2, 3e-3):
@@ -118,7 +95,7 @@ def test_the_strong_error_of_one_seed_falls_with_the_tolerance_at_the_order_of_t
         exact = torch.exp(-1.32 + 0.8 * solution.method.bm(0.0, 1.0))  # type: ignore[attr-defined]
         errors.append(math.log(float((solution.y[-1].detach() - exact).square().mean().sqrt())))
         sizes.append(math.log(1 / solution.trace.accepted))
-    assert np.polyfit(sizes, errors, 1)[0] > 1.3  # steps along the quick path of torchsde: no slope at all
+    assert np.polyfit(sizes, errors, 1)[0] > 1.3  # along a path that depends on the steps: no slope at all
 
 
 def test_more_output_times_leave_the_solution_of_a_seed_alone() -> None:
@@ -249,7 +226,7 @@ def test_where_floats_are_coarse_a_step_is_as_long_as_the_clock_says(sign: float
 
 def test_an_sde_on_a_tiny_interval_is_the_same_in_law_and_path() -> None:
     y0, t = torch.ones(3, 2, dtype=torch.float64), 1e-12 * T
-    bm = SeededPath(y0, 0.0, 1e-12, 5)
+    bm = BrownianPath(y0, 0.0, 1e-12, seed=5)
     y = solve_sde(lambda t, y: -1e12 * y, lambda t, y: 8e5 * y, y0, t, rtol=1e-4, atol=1e-4, bm=bm).y[-1]
     torch.testing.assert_close(y, torch.exp(-1.32 + 8e5 * bm(0.0, 1e-12)), rtol=1e-2, atol=1e-2)
 
@@ -466,7 +443,7 @@ def test_a_path_that_ends_by_rounding_too_early_is_taken_and_a_shorter_one_is_no
             solution = solve_sde(Linear().f, Linear().g, Y0, T, bm=bm, sampled_t=T, **LOOSE)
             assert torch.equal(solution.y[-1], solution.sampled_y[1])  # type: ignore[index]
     with pytest.raises(ValueError, match="must cover the times"):
-        solve_sde(Linear().f, Linear().g, Y0, T, bm=quick_path(Y0, 0.999999 * T, 1), **LOOSE)
+        solve_sde(Linear().f, Linear().g, Y0, T, bm=BrownianPath(Y0, 0.0, 0.999999), **LOOSE)
 
 
 # ------------------------------------------------------------------ F20: the steps that were taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from regnde import (
     CONTROLLERS,
     SOSRI2,
     SRI_TABLEAUS,
+    BrownianPath,
     Field,
     Solution,
     SolverError,
@@ -158,7 +160,7 @@ def test_on_a_linear_drift_the_stiffness_estimate_is_its_rate() -> None:
 # ------------------------------------------------------------------ the path and the law
 
 
-def test_the_path_is_the_same_whatever_the_order_of_the_questions() -> None:
+def test_the_path_of_torchsde_is_the_same_whatever_the_order_of_the_questions() -> None:
     bm, rng = path(3, 2, seed=5), torch.Generator().manual_seed(0)
     ends = torch.rand(40, 2, generator=rng, dtype=torch.float64).sort(1).values.tolist()
     first = [bm(a, b, return_U=True) for a, b in ends]
@@ -191,13 +193,18 @@ def z_scores(y: Tensor) -> tuple[float, float]:
     return float(of_mean), float(of_variance)
 
 
-def ends(kind: type[BrownianInterval], solves: int, batch: int) -> tuple[Tensor, int]:
+def interval(y0: Tensor, seed: int, kind: type[BrownianInterval] = BrownianInterval) -> BrownianInterval:
+    """torchsde's path, or one made from it, as our own is called."""
+    return kind(0.0, 1.0, size=y0.shape, dtype=y0.dtype, entropy=seed, levy_area_approximation="space-time")
+
+
+def ends(make: Callable[..., Any], solves: int, batch: int) -> tuple[Tensor, int]:
     """Samples (solves * batch,) of solves whose controller asks for too much on purpose, and their rejections."""
     y0 = torch.ones(batch, 1, dtype=torch.float64)
     eager = replace(CONTROLLERS["integral"], safety=0.95)
     found, rejected = [], 0
     for seed in range(solves):
-        bm = kind(0.0, 1.0, size=(batch, 1), dtype=torch.float64, entropy=seed, levy_area_approximation="space-time")
+        bm = make(y0, seed=seed)
         settings = {"rtol": 0.03, "atol": 0.03, "first_step": 1.0, "controller": eager}
         solution = solve_sde(linear_drift, linear_noise, y0, T, bm=bm, **settings)
         found.append(solution.y[-1, :, 0])
@@ -206,8 +213,9 @@ def ends(kind: type[BrownianInterval], solves: int, batch: int) -> tuple[Tensor,
 
 
 @pytest.mark.slow
-def test_rejections_leave_the_law_of_the_solution_as_it_is() -> None:
-    y, rejected = ends(BrownianInterval, 2500, 8)
+@pytest.mark.parametrize("make", [interval, partial(BrownianPath, t0=0.0, t1=1.0)], ids=["torchsde's", "ours"])
+def test_rejections_leave_the_law_of_the_solution_as_it_is(make: Callable[..., Any]) -> None:
+    y, rejected = ends(make, 2500, 8)
     assert len(y) >= 20_000
     assert rejected > 2 * 2500
     assert max(map(abs, z_scores(y))) < 3
@@ -221,7 +229,7 @@ def test_without_rejections_the_law_is_the_same() -> None:
 @pytest.mark.slow
 def test_noise_drawn_anew_after_a_rejection_would_bias_the_law() -> None:
     torch.manual_seed(0)
-    y, rejected = ends(Redrawn, 500, 1)
+    y, rejected = ends(partial(interval, kind=Redrawn), 500, 1)
     assert rejected > 2 * 500
     assert min(z_scores(y)) < -4
 

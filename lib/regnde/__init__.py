@@ -30,7 +30,7 @@ from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.error_ratio import error_ratio, stiffness_ratio
 from regnde.solvers.first_step import initial_step
 from regnde.solvers.methods import RungeKutta, StochasticRungeKutta
-from regnde.solvers.path import SeededPath, quick_path
+from regnde.solvers.path import BrownianPath
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.solve import Rate, solve_ode, solve_sde
 from regnde.solvers.sri_steps import SRIStep, sri_step
@@ -49,6 +49,7 @@ __all__ = [
     "STEP_SIZES",
     "TABLEAUS",
     "TSIT5",
+    "BrownianPath",
     "Controller",
     "Cost",
     "Field",
@@ -58,7 +59,6 @@ __all__ = [
     "RungeKutta",
     "SRIStep",
     "SRITableau",
-    "SeededPath",
     "Solution",
     "SolverError",
     "Step",
@@ -79,7 +79,6 @@ __all__ = [
     "make_regularizer",
     "none",
     "odeint_solve",
-    "quick_path",
     "rk_step",
     "sdeint_solve",
     "solve_ode",

@@ -15,7 +15,7 @@ from reproduce.notebooks import runner, workbook
 from reproduce.notebooks.contract import ParameterError
 from reproduce.notebooks.outcome import Outcome, explain
 from reproduce.report import front, output, publish
-from reproduce.runs import provenance, store
+from reproduce.runs import device, provenance, store
 
 OK, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by `arguments` (default: those of the process) and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return COMMANDS[options.command](options)
+        with device.asking(getattr(options, "device", None)):
+            return COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("regnde: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
@@ -41,6 +42,8 @@ def reproduce(options: argparse.Namespace) -> int:
     start, commit = time.time(), provenance.commit()
     if options.keep and options.profile == "smoke":
         raise ValueError("what a smoke run leaves shows nothing and is not kept; keep 'quick' or 'paper'")
+    if options.keep and device.asked() != "cpu":
+        raise ValueError(publish.CPU_ONLY)
     outcomes = runner.run(
         options.profile,
         only=options.only,
@@ -160,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=does)
         if "profile" in options:
             made.add_argument("--profile", default="quick", help="smoke, quick (default) or paper")
+        if "device" in options:
+            helped = f"{', '.join(device.CHOICES)} (default: ${device.PLACE}, else cpu)"
+            made.add_argument("--device", help=helped)
         if "jobs" in options:
             made.add_argument("--jobs", type=int, help="processes (default: one for each core)")
         if "keep" in options:
@@ -167,15 +173,15 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument("--wait", action="store_true", help="wait while another process reproduces in this clone")
         return made
 
-    made = command("reproduce", "run the notebooks, then summarize their results", "profile", "jobs", "keep")
+    made = command("reproduce", "run the notebooks, then summarize their results", "profile", "device", "jobs", "keep")
     made.add_argument("--only", default="", help="numbers of the notebooks to run: 05 or 05,06 (default: all)")
     made.add_argument("--force", action="store_true", help="execute the notebooks that could be kept, too")
     made.add_argument("--timeout", type=float, help="seconds for one cell (default: by profile)")
     helped = "for every notebook run; repeatable"
     made.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help=helped)
-    command("report", "make the report from the stored rows", "profile", "keep")
-    command("plan", "say what would be trained, and about how long it would take", "profile", "jobs")
-    made = command("why", "say what changed since a run's stored row was made", "profile")
+    command("report", "make the report from the stored rows", "profile", "device", "keep")
+    command("plan", "say what would be trained, and about how long it would take", "profile", "device", "jobs")
+    made = command("why", "say what changed since a run's stored row was made", "profile", "device")
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
     command("lab", "bring the reader's copies of the lessons up to date")
     command("doctor", "say whether this machine is ready, and what to do")

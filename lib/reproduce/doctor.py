@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from reproduce import checkout
-from reproduce.runs import provenance
+from reproduce.runs import device, provenance
 
 OK, NOTE, FAIL = "OK", "NOTE", "FAIL"
 OLDEST, NEWEST = (3, 11), (3, 14)
@@ -108,8 +108,9 @@ def torch() -> Iterator[Finding]:
     except Exception as error:  # a missing library raises OSError, a mixed installation anything
         yield Finding(FAIL, "torch", f"{type(error).__name__}: {error}", "install it again: make distclean env")
         return
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    yield Finding(OK, "torch", f"{torch.__version__}, device {device}")
+    best = device.ready("auto")
+    name = f"{torch.get_num_threads()} threads" if best.type == "cpu" else device.title(best)
+    yield Finding(OK, "torch", f"{torch.__version__}, device {best.type}, {name} (what DEVICE=auto takes)")
 
 
 def disk() -> Iterator[Finding]:

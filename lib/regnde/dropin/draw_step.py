@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regnde.dropin.kept_step import KeptODE, KeptSDE
+from regnde.penalties.regularizer import uniform
 
 Kept = KeptODE | KeptSDE
 
@@ -49,8 +50,7 @@ class Draw:
             self.total, self.quiet = 0.0, False
         if weight > 0 and quiet == self.quiet:
             self.total += weight
-            u = torch.rand((), generator=self.rng, device=self.rng.device, dtype=torch.float64)
-            if float(u) * self.total < weight:
+            if float(uniform(1, self.rng)) * self.total < weight:
                 self.item = make()
 
 

@@ -119,7 +119,8 @@ def _tell_fixed(hearing: Hearing, solver: Any) -> dict[str, Any]:
     step = solver._step_func
 
     def telling_step(func: Any, t0: Tensor, dt: Any, t1: Tensor, y0: Tensor) -> Any:
-        hearing.accept(float(t0.detach()), float(t1.detach()), y0)
+        start, end = torch.stack([t0, t1]).tolist()  # one transfer
+        hearing.accept(start, end, y0)
         return step(func, t0, dt, t1, y0)
 
     return {"_step_func": telling_step}

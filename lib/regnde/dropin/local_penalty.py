@@ -37,9 +37,10 @@ class LocalPenalty:
     makes inside of a solve, nor `odeint_dense`. A copy, and one that was saved, has heard nothing.
 
     The weight: begin with three hundredths of the loss in the first steps of a plain run, and raise it while the
-    held-out loss stays; no share worked everywhere (notebook 11). A penalty is an error ratio, mostly 0.1 to 0.7 for
-    adaptive steps (the solver accepts up to 1); what a weight buys depends on task and tolerance. Values near zero say
-    that there is nothing to save: the solve is at its floor of three or four steps.
+    held-out loss stays: in nine programs that start cost little with every one, a tenth was too much for two (notebook
+    11). A penalty is an error ratio, mostly 0.1 to 0.7 for adaptive steps (the solver accepts up to 1); what a weight
+    buys depends on task and tolerance. Values near zero say that there is nothing to save: the solve is at its floor of
+    three or four steps.
 
     Args:
         rng: for the draw, once for each accepted step, and for the noise of an SDE's step.

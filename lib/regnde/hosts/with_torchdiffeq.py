@@ -72,10 +72,12 @@ class _Recorder(nn.Module):
     def callback_accept_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
         assert self.ratio is not None
         kept = y.detach() if self.accepted else y.detach().clone()  # the first state is the caller's y0
-        self.accepted.append((t.item(), dt.item(), kept, self.ratio))
+        start, size = torch.stack([t, dt]).tolist()  # one transfer
+        self.accepted.append((start, size, kept, self.ratio))
 
     def callback_reject_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
-        self.rejected.append((t.item(), dt.item()))
+        start, size = torch.stack([t, dt]).tolist()
+        self.rejected.append((start, size))
 
     def trace(self, *, with_gradient: bool, direction: float) -> Trace:
         self.recording = False

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regnde.hosts.arguments import merge_times, refuse_others, times_for
 from regnde.solvers.checks import Counted, SolverError, check_problem, check_sampled, check_sde, choose
 from regnde.solvers.methods import StochasticRungeKutta
-from regnde.solvers.path import brownian_path
+from regnde.solvers.path import Path, brownian_path
 from regnde.solvers.solution import Solution, Trace
 from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS
@@ -55,8 +55,8 @@ class _CountedSDE(nn.Module):
 class _Heard:
     """A Brownian path as torchsde sees it, which writes down between which times it is asked: these are the steps."""
 
-    def __init__(self, bm: torchsde.BrownianInterval) -> None:
-        self.bm, self.steps = bm, {}  # type: torchsde.BrownianInterval, dict[tuple[float, float], None]
+    def __init__(self, bm: Path) -> None:
+        self.bm, self.steps = bm, {}  # type: Path, dict[tuple[float, float], None]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bm, name)
@@ -79,7 +79,7 @@ def sdeint_solve(
     gradient: str = "backprop",
     own_method: str = "sosri2",
     estimate: str = "embedded",
-    bm: torchsde.BrownianInterval | None = None,
+    bm: Path | None = None,
     seed: int | None = None,
     sampled_t: Tensor | None = None,
     records: frozenset[str] = frozenset(),
@@ -130,7 +130,7 @@ def sdeint_solve(
         )
     times, place, sampled_place = merge_times(t, check_sampled(t, sampled_t))
     unique, back = torch.unique_consecutive(times, return_inverse=True)
-    bm = brownian_path(bm, y0, t, seed)
+    bm = brownian_path(bm, y0, t, seed, None if adaptive else dt)
     counted, heard = _CountedSDE(sde, y0), _Heard(bm)
     settings = {"method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, **others}
     try:

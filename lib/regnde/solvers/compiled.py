@@ -18,7 +18,7 @@ from regnde.solvers.graphs import Untraceable, graph_of
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
 from regnde.solvers.programs import StepsAhead, StochasticStep, clock
 from regnde.solvers.sri_steps import SRIStep
-from regnde.solvers.steps import Start, Step
+from regnde.solvers.steps import Start, Step, beside
 
 AHEAD = 4
 """So many steps are taken in one call where the state is small: the call costs more than the steps."""
@@ -71,8 +71,8 @@ class CompiledStep(Step):
     def at(self, t: Sequence[float]) -> Tensor:
         """Return the dense output at times inside the step, (times, batch, ...)."""
         coefficients = self.polynomial
-        theta = torch.tensor([(time - self.t) / self.dt for time in t], dtype=self.y.dtype, device=self.y.device)
-        powers = theta[:, None] ** torch.arange(1, len(coefficients) + 1, device=theta.device)
+        theta = (np.asarray(t) - self.t) / self.dt
+        powers = beside(self.y, theta[:, None] ** np.arange(1, len(coefficients) + 1))
         return self.y + torch.tensordot(powers, coefficients, dims=1)
 
 
@@ -179,9 +179,10 @@ def _dense(waiting: Sequence[Later]) -> Tensor:
         rows.append(before - len(ahead) + later.step.index)
     y, every = torch.stack([later.step.y for later in waiting]), torch.cat(calls)
     theta = np.concatenate([(np.asarray(later.t) - later.step.t) / later.step.dt for later in waiting])
-    which = torch.tensor(np.repeat(np.arange(len(waiting)), [len(later.t) for later in waiting]), device=y.device)
-    powers = torch.tensor(theta[:, None] ** np.arange(1, every.shape[1] + 1)).to(dtype=y.dtype, device=y.device)
-    coefficients = every[torch.tensor(rows, device=y.device)[which]]  # (times, powers, batch, ...)
+    which = torch.tensor(np.repeat(np.arange(len(waiting)), [len(later.t) for later in waiting]))
+    powers = beside(y, theta[:, None] ** np.arange(1, every.shape[1] + 1))
+    coefficients = every[torch.tensor(rows)[which].to(y.device)]  # (times, powers, batch, ...)
+    which = which.to(y.device)
     return y[which] + (powers.reshape(*powers.shape, *[1] * (y.ndim - 1)) * coefficients).sum(1)
 
 

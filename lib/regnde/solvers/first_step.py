@@ -17,7 +17,7 @@ def _size(x: Tensor, scale: Tensor) -> float:
     size = float(rms(x / scale))
     if not math.isinf(size):
         return size
-    x = x.double() / scale.double()
+    x = x.cpu().double() / scale.cpu().double()  # Metal has no float64
     largest = x.abs().max()
     return float(largest * rms(x / largest))
 
@@ -63,7 +63,7 @@ def initial_step(
     scale = y.abs().mul(rtol).add(atol)
     d0, d1 = _size(y, scale), _size(k1, scale)
     h0 = _probe(t, d0, d1, limit)
-    k2 = f(y.new_tensor(t + direction * h0), y + direction * h0 * k1)
+    k2 = f(y.new_full((), t + direction * h0), y + direction * h0 * k1)
     return _first(h0, max(d1, _size(k2 - k1, scale) / h0), order, limit)
 
 
@@ -96,6 +96,6 @@ def initial_step_sde(
     drift, noise = start
     d0, d1 = _size(y, scale), _size(drift.abs() + 3 * noise.abs(), scale)
     h0 = _probe(t, d0, d1, limit)
-    ahead, time = y + h0 * drift, y.new_tensor(t + h0)
+    ahead, time = y + h0 * drift, y.new_full((), t + h0)
     change = (f(time, ahead) - drift).abs() + 3 * (g(time, ahead) - noise).abs()
     return _first(h0, max(d1, _size(change, scale) / h0), order + 0.5, limit)

@@ -121,9 +121,9 @@ def _mix(weights: Tensor, k: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _end(
-    y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, k: Sequence[Tensor], g: Sequence[Tensor]
+    y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Tensor, k: Sequence[Tensor], g: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    g1, g2, g3, g4 = _mix(y.new_tensor(beta), g)
+    g1, g2, g3, g4 = _mix(beta, g)
     beyond = (chi[2] * g3).addcmul_(chi[3], g4)
     return _accumulate(y, alpha, k).addcmul_(chi[0], g1).addcmul_(chi[1], g2).add_(beyond), beyond
 
@@ -133,7 +133,7 @@ class _End(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, *kg: Tensor
+        ctx: Any, y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Tensor, *kg: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.chi, ctx.alpha, ctx.beta = chi, alpha, beta
         return _end(y, chi, alpha, beta, kg[: len(alpha)], kg[len(alpha) :])
@@ -143,12 +143,17 @@ class _End(torch.autograd.Function):
         both = of_y1 + of_beyond
         products = [chi * grad for chi, grad in zip(ctx.chi, (of_y1, of_y1, both, both), strict=True)]
         of_k = [of_y1 * weight for weight in ctx.alpha]
-        of_g = _mix(of_y1.new_tensor(ctx.beta).T, products)
+        of_g = _mix(ctx.beta.T, products)
         return of_y1, None, None, None, *of_k, *of_g
 
 
 def sri_end(
-    y: Tensor, chi: Sequence[Tensor], alpha: Sequence[float], beta: Weights, k: Sequence[Tensor], g: Sequence[Tensor]
+    y: Tensor,
+    chi: Sequence[Tensor],
+    alpha: Sequence[float],
+    beta: Tensor | Weights,
+    k: Sequence[Tensor],
+    g: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Return the end of a stochastic Runge-Kutta step, and the two last terms of its noise, each (batch, ...).
 
@@ -158,10 +163,10 @@ def sri_end(
         y: state at the start, (batch, ...).
         chi: the four integrals of the noise, each (batch, ...); they get no gradient.
         alpha: weights of the drift's stages, step size included.
-        beta: four rows of weights of the diffusion's stages.
+        beta: four rows of weights of the diffusion's stages, (4, stages); in graphs rows of numbers.
         k, g: all stages, each (batch, ...).
     """
-    if isinstance(alpha[0], Tensor):
+    if not isinstance(beta, Tensor):
         g1, g2, g3, g4 = (_sum(None, row, g) for row in beta)
         beyond = chi[2] * g3 + chi[3] * g4
         return _sum(y, alpha, k) + chi[0] * g1 + chi[1] * g2 + beyond, beyond

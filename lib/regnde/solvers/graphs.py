@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 SMALL_PRODUCT = 4096
 """Products of matrices with at most so many multiplications are written as sums, which the compiler fuses."""
+ROUNDS = 2
+"""So many times torch's limit of graphs for one function (8) may be reached, by models of one code that differ."""
 MISSING_COMPILER = (
     "compile=True needs a compiler, and none was found: on a CPU a C++ one (Debian, Ubuntu: `apt install g++`; macOS: "
     "`xcode-select --install`; or name yours in the environment variable CXX), on a GPU Triton (`pip install triton`)"
@@ -27,7 +30,7 @@ class Graph:
     """One program on fields of one kind, compiled the first time that it runs; torch.compile keeps kernels on disk."""
 
     def __init__(self, program: Callable[..., Any]) -> None:
-        self.compiled, self.refused = _compiled(program), ""
+        self.program, self.compiled, self.refused, self.rounds = program, _compiled(program), "", 0
 
     def __call__(self, *inputs: Any) -> Any:
         """Return program(*fields, *tensors), taken as one graph.
@@ -36,15 +39,26 @@ class Graph:
             Untraceable: with the reason, of which a warning told once; from then on without a try.
             RuntimeError: there is no compiler.
         """
-        if not self.refused:
+        while not self.refused:
             try:
                 return self.compiled(*inputs)
+            except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+                self.rounds += 1
+                if self.rounds < ROUNDS:
+                    self.compiled = _compiled(self.program)
+                    continue
+                self.refused = str(error.__cause__ or error)
             except torch._dynamo.exc.TorchDynamoException as error:
                 if "InvalidCxxCompiler" in repr(error) or "TritonMissing" in repr(error):
                     raise RuntimeError(MISSING_COMPILER) from error
                 self.refused = str(error).strip() or type(error).__name__
             warnings.warn(_sentence(self.refused), stacklevel=2)
         raise Untraceable(self.refused)
+
+
+def counting_fields() -> AbstractContextManager[None]:
+    """Let modules count their evaluations in Python (self.nfe += 1) without a new graph for each number."""
+    return torch._dynamo.config.patch(allow_unspec_int_on_nn_module=True)
 
 
 GRAPHS: dict[Hashable, Graph] = {}
@@ -77,7 +91,8 @@ def _identity(f: Any) -> Hashable:
         return type(f), tuple(tuple(p.shape) for p in f.parameters())
     if isinstance(f, types.MethodType):
         return f.__func__, _identity(f.__self__) if isinstance(f.__self__, nn.Module) else type(f.__self__)
-    return id(f.__code__) if isinstance(f, types.FunctionType) else type(f)
+    kind: Any = f.__code__ if isinstance(f, types.FunctionType) else type(f)
+    return kind
 
 
 def _compiled(program: Callable[..., Any]) -> Callable[..., Any]:

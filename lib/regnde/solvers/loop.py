@@ -65,22 +65,27 @@ class Loop:
         direction = math.copysign(1.0, t_end - t)
         prescribed = iter(step_sizes) if step_sizes is not None else None
         start, dt = self._first(t, t_end, y, first_step if prescribed is None else math.nan)
-        ratio = previous_ratio = 1.0
+        ratio, previous_ratio, accepted = 1.0, 1.0, True
         done = sum(time == t for time in times)
         states = [y.expand(done, *y.shape)]
         while done < len(times):
             dt = self._next_prescribed(prescribed, t, t_end) if prescribed is not None else dt
             self._check_budget(t, dt, self.ratios)
             self._check_size(t, dt, ratio)
-            last = direction * (t + direction * dt - t_end) >= -1e-12 * abs(t_end - times[0])
-            size = until(t, t_end) if last else direction * dt
-            size = size if last or prescribed is not None else self.method.fit(t, size)
+            size = direction * dt
+            if prescribed is None:
+                size = self.method.fit(t, size, again=not accepted)
+            last = direction * (t + size - t_end) >= -1e-12 * abs(t_end - times[0])
+            size = until(t, t_end) if last else size
             step = self.method.take(t, y, size, start)
             ratio_tensor = self._ratio(step)
             ratio = ratio_tensor.item()
             if prescribed is None:
-                dt = abs(step.dt) * self.control.factor(ratio, previous_ratio, order=self.method.order)
-                if not self.control.accepts(ratio):
+                accepted = self.control.accepts(ratio)
+                dt = dt if accepted and not last else abs(step.dt)
+                ratio *= (dt / abs(step.dt)) ** self.method.order  # of the size proposed, which `fit` may have moved
+                dt *= self.control.factor(ratio, previous_ratio, order=self.method.order)
+                if not accepted:
                     self.rejected.append((step.t, step.dt))
                     start = step.start
                     continue

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torchsde
 from torch import Tensor
 
 from regnde.solvers.control import on_clock
 from regnde.solvers.error_ratio import error_ratio
 from regnde.solvers.first_step import initial_step, initial_step_sde
-from regnde.solvers.graphs import Untraceable, graph_of
-from regnde.solvers.path import SeededPath, finest, increment
+from regnde.solvers.graphs import Untraceable, counting_fields, graph_of
+from regnde.solvers.path import BrownianPath, Path, finest, increment
 from regnde.solvers.programs import RatioOfStep, RatioOfStochasticStep, clock
 from regnde.solvers.sri_steps import SRIStep, sri_step
 from regnde.solvers.sri_tableaus import SRITableau
@@ -39,6 +38,10 @@ class Method(Protocol):
     def order(self) -> float:
         """Power of dt with which the error ratio falls."""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether `step_ratio` goes through torch.compile."""
+
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Evaluate the equation at (t, y), for the first attempt."""
 
@@ -54,8 +57,8 @@ class Method(Protocol):
     def shortest(self, t: float) -> float:
         """Return the shortest step from t that is one: neither time nor path resolves a shorter one."""
 
-    def fit(self, t: float, dt: float) -> float:
-        """Return the step to try when the controller proposes dt (both signed)."""
+    def fit(self, t: float, dt: float, *, again: bool = False) -> float:
+        """Return the step to try when the controller proposes dt (both signed); `again`: after a rejection."""
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states at times inside a step, (times, batch, ...)."""
@@ -100,7 +103,7 @@ class RungeKutta(_Plain):
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y),)."""
-        return (self.f(y.new_tensor(t), y),)
+        return (self.f(y.new_full((), t), y),)
 
     def take(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Step:
         """Take one step."""
@@ -113,7 +116,7 @@ class RungeKutta(_Plain):
     def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
         """Take a step, and return its scaled error alone."""
         if self.compiled and start is None:
-            with suppress(Untraceable):
+            with suppress(Untraceable), counting_fields():
                 return graph_of(RatioOfStep(self.tableau), self.f)(
                     clock(y, t, dt, self.rtol, self.atol), y.contiguous()
                 )
@@ -130,7 +133,7 @@ class RungeKutta(_Plain):
         """Return the spacing of floats at t."""
         return math.ulp(t)
 
-    def fit(self, t: float, dt: float) -> float:
+    def fit(self, t: float, dt: float, *, again: bool = False) -> float:
         """Return dt, by the clock."""
         return on_clock(t, dt)
 
@@ -150,7 +153,7 @@ class StochasticRungeKutta(_Plain):
 
     f: Field
     g: Field
-    bm: torchsde.BrownianInterval
+    bm: Path
     """The path; it answers any interval consistently with all it has answered before."""
     t1: float
     """End of the path."""
@@ -168,7 +171,7 @@ class StochasticRungeKutta(_Plain):
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y), g(t, y)); g comes first, since its shape is the likelier mistake."""
-        time = y.new_tensor(t)
+        time = y.new_full((), t)
         g = self.g(time, y)
         return self.f(time, y), g
 
@@ -190,7 +193,7 @@ class StochasticRungeKutta(_Plain):
         """Take a step, and return its scaled error alone."""
         if self.compiled and start is None:
             program, numbers = RatioOfStochasticStep(self.tableau, self.estimate), clock(y, t, dt, self.rtol, self.atol)
-            with suppress(Untraceable):
+            with suppress(Untraceable), counting_fields():
                 return graph_of(program, self.f, self.g)(numbers, y.contiguous(), *self.increments(t, dt))
         return self.ratio(self.take(t, y, dt, start))
 
@@ -205,9 +208,10 @@ class StochasticRungeKutta(_Plain):
         """Return the spacing of floats at t, or what the path resolves."""
         return max(math.ulp(t), finest(self.bm))
 
-    def fit(self, t: float, dt: float) -> float:
-        """Return dt, or along a seeded path a little less, so that the step ends where the path is cheap."""
-        return self.bm.shorten(t, dt) if isinstance(self.bm, SeededPath) else on_clock(t, dt)
+    def fit(self, t: float, dt: float, *, again: bool = False) -> float:
+        """Return dt, by the clock, or about dt along our own path, so that the step ends where the path is cheap."""
+        own = isinstance(self.bm, BrownianPath)
+        return self.bm.coarse_step(t, dt, self.t1, again=again) if own else on_clock(t, dt)
 
     def at(self, step: Step | SRIStep, t: Sequence[float]) -> Tensor:
         """Return the states between, with the deviation of the path from its chord."""

@@ -17,8 +17,9 @@ from regnde.solvers.tableaus import Tableau
 
 def clock(y: Tensor, *numbers: float) -> Tensor:
     """Return times, sizes and tolerances as one tensor on the state's device: float64 where the device has it."""
-    dtype = torch.float32 if y.device.type == "mps" else torch.float64
-    return torch.tensor(numbers, dtype=dtype, device=y.device)
+    metal = y.device.type == "mps"
+    told = torch.tensor(numbers, dtype=torch.float32 if metal else torch.float64)
+    return told.to(y.device, non_blocking=not metal)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-import torchsde
 from torch import Tensor
 
 from regnde.solvers.checks import (
@@ -20,9 +20,10 @@ from regnde.solvers.checks import (
 )
 from regnde.solvers.compiled import Wanted, compiled
 from regnde.solvers.control import CONTROLLERS, Controller
+from regnde.solvers.graphs import counting_fields
 from regnde.solvers.loop import Loop
 from regnde.solvers.methods import Method, RungeKutta, StochasticRungeKutta
-from regnde.solvers.path import brownian_path
+from regnde.solvers.path import Path, brownian_path
 from regnde.solvers.replay import replay
 from regnde.solvers.side_effects import Conditions, with_fields
 from regnde.solvers.solution import Solution
@@ -79,6 +80,7 @@ def solve_ode(
             field compiles it (some ten seconds; see benchmarks), later ones are faster. Same steps, states and
             gradients to rounding. Small states are stepped ahead, `compiled.AHEAD` steps in one call; of these steps
             NFE counts those that were asked for. A field that cannot be traced is stepped as usual, with a warning.
+            Not with gradient='checkpoint', times with a gradient, or second derivatives.
 
     Raises:
         ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
@@ -121,7 +123,7 @@ def solve_sde(
     method: str | SRITableau = "sosri2",
     controller: str | Controller = "sde",
     estimate: str = "embedded",
-    bm: torchsde.BrownianInterval | None = None,
+    bm: Path | None = None,
     seed: int | None = None,
     noise_type: str = "diagonal",
     sde_type: str = "ito",
@@ -146,11 +148,11 @@ def solve_sde(
         method: 'sosri2', 'sosri', or an SRITableau. 'sosri' evaluates f up to 3.75 steps ahead, beyond t[-1] as well.
         controller: 'sde' (growth up to 3), 'sde_reference' (growth up to 1.125), 'pi', 'integral', or a Controller.
         estimate: 'embedded', or 'reference' for that of the published integrators (see sri_steps.ERROR_ESTIMATES).
-        bm: the Brownian path: torchsde's BrownianInterval with levy_area_approximation='space-time', of y0's shape,
-            that covers t. Rejected steps never change it.
-        seed: of a path made here, when bm is None: a whole number, which decides the path, whatever the steps are (see
-            `path.SeededPath`; steps are shortened a little, to where the path is cheap). None: drawn from torch's
-            global generator, and a quicker path, whose values depend on the steps.
+        bm: the Brownian path: a `BrownianPath`, or torchsde's BrownianInterval with levy_area_approximation=
+            'space-time'; of y0's shape, dtype and device, and it covers t. Rejected steps never change it.
+        seed: of a BrownianPath made here, when bm is None: a whole number, which decides the path, whatever the steps
+            are. None: drawn from torch's global generator, and laid out for t where it is even. Steps along such a path
+            are up to a quarter longer or a fifth shorter than the controller's, to end where it is cheap.
         noise_type, sde_type: what f and g are, in torchsde's words; only 'diagonal' and 'ito' are solved here.
         first_step, step_sizes, max_steps, sampled_t, records, gradient, parameters, compile: as for `solve_ode`;
             'stiffness' with 'sosri2' only; compiled, each attempt evaluates f and g anew at its start.
@@ -167,7 +169,8 @@ def solve_sde(
     t = check_problem(y0, t, rtol, atol)
     check_options(records, RECORDS, first_step, max_steps)
     check_sde(t, noise_type, sde_type)
-    bm = brownian_path(bm, y0, t, seed)
+    even = torch.allclose(t.diff(), t.diff().mean(), rtol=1e-9, atol=0.0)
+    bm = brownian_path(bm, y0, t, seed, float(t[1] - t[0]) if even else None)
     drift = Counted(f, y0, what="the drift")
     diffusion = Counted(g, y0, name="g", what="the diffusion of diagonal noise")
     counted = StochasticRungeKutta(drift, diffusion, bm, float(t[-1]), tableau, rtol, atol, estimate, compile)
@@ -184,6 +187,10 @@ def solve_sde(
         sampled_t=sampled_t,
         records=records,
     )
+
+
+def _settings(method: Method) -> AbstractContextManager[None]:
+    return counting_fields() if method.compiled else nullcontext()
 
 
 def _solve(
@@ -211,12 +218,13 @@ def _solve(
     if method.compiled and (gradient is not None or moves is not None):
         raise ValueError("compile=True takes gradient='backprop' and times without a gradient (t.detach())")
     drawn = check_sampled(t, sampled_t)
-    along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_tensor(at), y, dy)
+    along = None if rate is None else lambda at, y, dy: rate(method.f, y.new_full((), at), y, dy)
     replayed = gradient is not None and torch.is_grad_enabled()
     conditions = Conditions(method, y0) if replayed else None
+    first = None if moves is None else moves[0].to(y0)
 
     def moved(method: Method) -> Method:
-        return method if moves is None else with_fields(method, lambda f: lambda at, y: f(at + moves[0].to(at), y))
+        return method if first is None else with_fields(method, lambda f: lambda at, y: f(at + first, y))
 
     taken, keep = moved(counted), None
     if conditions is not None:
@@ -228,7 +236,7 @@ def _solve(
     loop = Loop(
         taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not replayed), _settings(method):
         y = loop.run(y0, t.tolist(), first_step, step_sizes)  # (times, batch, ...)
     method = replace(method, f=counted.f.plain)  # type: ignore[attr-defined]
     if isinstance(method, StochasticRungeKutta):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from regnde.solvers.fused import combine, sri_end, sri_stage
 from regnde.solvers.sri_tableaus import SRITableau
-from regnde.solvers.steps import Field, Start, refuse_gradient, stage_times
+from regnde.solvers.steps import Field, Start, beside, refuse_gradient, stage_times
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,17 @@ def _reference(step: SRIStep) -> Tensor:
     return combine(step.noise_error, step.dt, (1.0,) * len(step.k), step.k)
 
 
+def _numbers(t: float, dt: float, tableau: SRITableau, y: Tensor) -> tuple[Any, Sequence[Tensor], Sequence[Tensor]]:
+    """Return the weights beta and the times of drift and diffusion stages: in one transfer, where no graph is made."""
+    stages, rows = len(tableau.c0), (tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4)
+    if isinstance(dt, Tensor):
+        times = stage_times(t, dt, (*tableau.c0, *tableau.c1), y)
+        return rows, times[:stages], times[stages:]
+    flat = [*sum(rows, ()), *(t + c * dt for c in (*tableau.c0, *tableau.c1))]
+    beta, t0, t1 = beside(y, flat).split((4 * stages, stages, stages))
+    return beta.view(4, stages), t0.unbind(), t1.unbind()
+
+
 ERROR_ESTIMATES: dict[str, Callable[[SRIStep], Tensor]] = {"embedded": _embedded, "reference": _reference}
 
 
@@ -127,8 +139,7 @@ def sri_step(
     root, square = dt**0.5, w * w
     chi1, chi2 = (square - dt).mul_(0.5 / root), u / dt
     chi3 = square.sub_(3 * dt).mul_(w).mul_(1 / (6 * dt))
-    times = stage_times(t, dt, (*tableau.c0, *tableau.c1), y)
-    t0, t1 = times[: len(tableau.c0)], times[len(tableau.c0) :]
+    beta, t0, t1 = _numbers(t, dt, tableau, y)
     h0 = [y]
     k, noise = ([f(t0[0], y)], [g(t1[0], y)]) if start is None else ([start[0]], [start[1]])
     for i, (a0, b0, a1, b1) in enumerate(zip(tableau.a0, tableau.b0, tableau.a1, tableau.b1, strict=True), start=1):
@@ -137,7 +148,6 @@ def sri_step(
         h0.append(of_drift)
         k.append(f(t0[i], of_drift))
         noise.append(g(t1[i], of_noise))
-    beta = (tableau.beta1, tableau.beta2, tableau.beta3, tableau.beta4)
     y1, error = sri_end(y, (w, chi1, chi2, chi3), [dt * a for a in tableau.alpha], beta, k, noise)
     return SRIStep(
         tableau=tableau,

@@ -26,11 +26,16 @@ def refuse_gradient(**constants: object) -> None:
             raise ValueError(f"{name} requires a gradient, but is a constant here and gets none: pass {name}.detach()")
 
 
+def beside(y: Tensor, numbers: Sequence[float] | np.ndarray) -> Tensor:
+    """Return numbers in the dtype of a state, on its device: one copy, for which only Metal makes us wait."""
+    return torch.tensor(numbers, dtype=y.dtype).to(y.device, non_blocking=y.device.type != "mps")
+
+
 def stage_times(t: float | Tensor, dt: float | Tensor, c: Sequence[float], y: Tensor) -> Sequence[Tensor]:
     """Return t + c_i dt as 0-d tensors of y's dtype on its device: in one transfer; in graphs t, dt are tensors."""
     if isinstance(dt, Tensor):
         return [(t + ci * dt).to(y.dtype) for ci in c]
-    return torch.tensor([t + ci * dt for ci in c], dtype=y.dtype, device=y.device).unbind()
+    return beside(y, [float(t) + ci * dt for ci in c]).unbind()
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,7 @@ class Step:
     def at(self, t: Sequence[float]) -> Tensor:
         """Return the dense output at times inside the step, all in one product: (times,) -> (times, batch, ...)."""
         theta = (np.asarray(t, dtype=np.float64) - self.t) / self.dt
-        weights = torch.as_tensor(self.dt * self.tableau.weights(theta))
-        weights = weights.to(dtype=self.y.dtype, device=self.y.device)  # (times, stages)
+        weights = beside(self.y, self.dt * self.tableau.weights(theta))  # (times, stages)
         return self.y + torch.tensordot(weights, torch.stack(self.k), dims=1)  # (times, batch, ...)
 
     def moved(self, t: Sequence[float], by: Tensor) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 Batch = Any
 Setting = bool | int | float | str
+CPU = torch.device("cpu")
 
 
 class Entry(BaseModel):
@@ -106,6 +108,15 @@ class Problem:
     loss: Callable[[Any, Batch, int], Tensor]
     """(output, batch, training steps done so far) to the loss, 0-d."""
     metric: Callable[[Any, Batch], float]
+    device: torch.device = CPU
+    """Where the batches are, but for times, which are kept on the CPU."""
+
+
+class MakeProblem(Protocol):
+    """Makes the problem of a budget, its data on a device."""
+
+    def __call__(self, budget: Budget, part: str, device: torch.device = CPU) -> Problem:
+        """Return the problem; with part 'validation' a part of the training data is held out."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +128,7 @@ class Experiment:
     metric: str
     higher_is_better: bool
     budgets: Mapping[str, Budget]
-    problem: Callable[[Budget, str], Problem]
-    """(budget, part) to the problem; with part 'validation' a part of the training data is held out."""
+    problem: MakeProblem
 
     def budget(self, profile: str, **overrides: Any) -> Budget:
         """Return the budget of a profile, with overrides; ValueError for an unknown profile or a wrong override."""

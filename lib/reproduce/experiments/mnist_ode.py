@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reproduce.data.mnist import Images, load_mnist, validation_split
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.fields import TimeMLP
 from reproduce.models.losses import accuracy, cross_entropy
@@ -75,18 +75,24 @@ def _images(source: str, part: str) -> Images:
     return images if part == "test" else validation_split(images, len(images.x_train) // 6, seed=0)
 
 
-def problem(budget: Budget, part: str) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
     """Return the images of a budget as a Problem; `limit` in budget.data shortens both parts (smoke profile)."""
     images = _images(str(budget.data["source"]), part)
     limit = int(budget.data.get("limit", len(images.x_train)))
+    x_train, y_train = images.x_train.to(device), images.y_train.to(device)
+    x_test, y_test = images.x_test.to(device), images.y_test.to(device)
 
     def prepare(x: Tensor) -> Tensor:
         return x.to(torch.get_default_dtype()) / 255.0
 
     def batches(of: str) -> list[tuple[Tensor, Tensor]]:
-        x, y = (images.x_train, images.y_train) if of == "train" else (images.x_test, images.y_test)
+        x, y = (x_train, y_train) if of == "train" else (x_test, y_test)
         end = min(limit, len(x), ON_TRAIN if of == "train" else len(x))
         return [(prepare(x[i : i + budget.batch]), y[i : i + budget.batch]) for i in range(0, end, budget.batch)]
+
+    def train_batch(indices: Tensor) -> tuple[Tensor, Tensor]:
+        indices = indices.to(device)
+        return prepare(x_train[indices]), y_train[indices]
 
     def model() -> ODEClassifier:
         d, hidden = images.x_train[0].numel(), int(budget.model["hidden"])
@@ -98,12 +104,13 @@ def problem(budget: Budget, part: str) -> Problem:
         note=images.note,
         files=images.files,
         n_train=min(limit, len(images.x_train)),
-        train_batch=lambda i: (prepare(images.x_train[i]), images.y_train[i]),
+        train_batch=train_batch,
         test_batches=batches,
         model=model,
         inputs=lambda batch: batch[0],
         loss=lambda logits, batch, step: cross_entropy(logits, batch[1]),
         metric=lambda logits, batch: accuracy(logits, batch[1]),
+        device=device,
     )
 
 

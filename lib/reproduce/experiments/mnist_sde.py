@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from reproduce.experiments import mnist_ode
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
 from reproduce.models.classifiers import NeuralSDE
 
 OPEN = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
@@ -72,9 +74,9 @@ SMOKE = QUICK.but(
 )
 
 
-def problem(budget: Budget, part: str) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
     """Return the images of a budget as a Problem: those of mnist_ode, with a neural SDE."""
-    images = mnist_ode.problem(budget, part)
+    images = mnist_ode.problem(budget, part, device)
     d_in, n_classes = 784, 10
     sizes = {name: int(value) for name, value in budget.model.items()}
     return replace(images, model=partial(NeuralSDE, d_in=d_in, n_classes=n_classes, **sizes))

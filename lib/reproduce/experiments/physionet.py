@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reproduce.data.physionet import Stays, load_physionet, validation_split
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
 from reproduce.models.latent import LatentODE, Prediction
 from reproduce.models.losses import kl_from_standard_normal, observed_log_likelihood, observed_squared_error
 
@@ -83,7 +83,7 @@ class Batch(NamedTuple):
     mask: Tensor
     """1 where something was observed, else 0."""
     observed: Tensor
-    """Mean number of observed values of a stay among all that are measured together, once for each stay, (batch,)."""
+    """Mean number of observed values of a stay among all that are measured together, once for each, (batch,), CPU."""
 
 
 @lru_cache(maxsize=2)
@@ -122,23 +122,25 @@ def metric(output: Prediction, batch: Batch) -> float:
     So the mean over batches, weighted by their stays, is exactly the mean over all observed values of the part; a
     batch without any observation adds nothing.
     """
-    return (observed_squared_error(output.values, batch.values, batch.mask) / batch.observed.sum()).item()
+    squared = observed_squared_error(output.values, batch.values, batch.mask).cpu()
+    return (squared / batch.observed.sum()).item()
 
 
-def problem(budget: Budget, part: str) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
     """Return the stays of a budget (see `stays_of`) as a Problem."""
     stays = stays_of(budget, part)
     n_test, dtype = len(stays.values_test), torch.get_default_dtype()
+    values_train, mask_train = stays.values_train.to(device), stays.mask_train.to(device)
 
     def train_batch(indices: Tensor) -> Batch:
-        values, mask = stays.values_train[indices].to(dtype), stays.mask_train[indices].to(dtype)
-        return Batch(values, mask, _observed(mask))
+        here = indices.to(device)
+        return Batch(values_train[here].to(dtype), mask_train[here].to(dtype), _observed(stays.mask_train[indices]))
 
     def batches(of: str) -> list[Batch]:
         values, mask = (stays.values_test, stays.mask_test) if of != "train" else (stays.values_train, stays.mask_train)
         values, mask = values[:n_test].to(dtype), mask[:n_test].to(dtype)  # of training stays: as many
-        whole = Batch(values, mask, _observed(mask))
-        if not whole.mask.any():
+        whole = Batch(values.to(device), mask.to(device), _observed(mask))
+        if not mask.any():
             raise ValueError(f"{stays.name}: no stay to measure has an observed value, so there is no error to measure")
         return [Batch(*arrays) for arrays in zip(*(array.split(budget.batch) for array in whole), strict=True)]
 
@@ -158,6 +160,7 @@ def problem(budget: Budget, part: str) -> Problem:
         inputs=lambda batch: (batch.values, batch.mask, stays.t),
         loss=loss,
         metric=metric,
+        device=device,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reproduce.data.spiral import load_spiral
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
 from reproduce.models.fields import CubicMLP
 from reproduce.models.fits import Trajectory
 from reproduce.models.losses import mean_squared_error
@@ -48,7 +48,7 @@ QUICK = PAPER.but(steps=300, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 
 
-def problem(budget: Budget, part: str) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
     """Return the spiral of a budget as a Problem; for testing, the same trajectory at times between the training's.
 
     With part 'validation' the held-out times lie at other places between them, so that settings are not chosen
@@ -61,19 +61,23 @@ def problem(budget: Budget, part: str) -> Problem:
     def batch(of: str) -> tuple[Tensor, Tensor, Tensor]:
         keep = torch.arange(len(fine.t)) % 4 == offsets[of]
         keep[0] = True
-        return fine.y0[None], fine.t[keep], fine.y[keep][:, None]  # (1, 2), (times,), (times, 1, 2)
+        y0, y = fine.y0[None], fine.y[keep][:, None]
+        return y0.to(device), fine.t[keep], y.to(device)  # (1, 2), (times,), (times, 1, 2)
+
+    batches = {of: batch(of) for of in offsets}
 
     return Problem(
         data=load_spiral(n_times=n_times, t1=t1).name,
         note="",
         files=((fine.key, hashlib.sha256(fine.y.numpy().tobytes()).hexdigest()),),
         n_train=1,
-        train_batch=lambda indices: batch("train"),
-        test_batches=lambda of: [batch(of)],
+        train_batch=lambda indices: batches["train"],
+        test_batches=lambda of: [batches[of]],
         model=lambda: Trajectory(CubicMLP(int(budget.model["hidden"]))),
         inputs=lambda batch: batch[:2],
         loss=lambda y, batch, step: mean_squared_error(y, batch[2]),
         metric=lambda y, batch: mean_squared_error(y, batch[2]).item(),
+        device=device,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.data.spiral_sde import SpiralMoments, load_spiral_moments
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
 from reproduce.models.fields import SDE, Autonomous, CubicMLP
 from reproduce.models.fits import MomentFit
 from reproduce.models.losses import moments_error
@@ -66,15 +66,17 @@ def _moments(n_times: int, t1: float, trajectories: int, seed: int) -> SpiralMom
     return load_spiral_moments(n_times=n_times, t1=t1, trajectories=trajectories, seed=seed)
 
 
-def problem(budget: Budget, part: str) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
     """Return the moments of a budget as a Problem: one batch, the targets at all times."""
     n_times, t1 = int(budget.data["n_times"]), float(budget.data["t1"])
     sets = {of: _moments(n_times, t1, int(budget.data["trajectories"]), seed) for of, seed in SEEDS.items()}
 
     def batch(of: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         data = sets[of]
-        dtype = torch.get_default_dtype()
-        return data.y0.to(dtype), data.t, data.mean.to(dtype), data.variance.to(dtype)
+        y0, mean, variance = (x.to(torch.get_default_dtype()).to(device) for x in (data.y0, data.mean, data.variance))
+        return y0, data.t, mean, variance
+
+    batches = {of: batch(of) for of in sets}
 
     def loss(y: Tensor, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Tensor:
         of_mean, of_variance = moments_error(y, *batch[2:])
@@ -95,12 +97,13 @@ def problem(budget: Budget, part: str) -> Problem:
         note="",
         files=tuple((data.key, found.hexdigest()) for data, found in zip(sets.values(), hashes, strict=True)),
         n_train=1,
-        train_batch=lambda indices: batch("train"),
-        test_batches=lambda of: [batch(of)],
+        train_batch=lambda indices: batches["train"],
+        test_batches=lambda of: [batches[of]],
         model=model,
         inputs=lambda batch: batch[:2],
         loss=loss,
         metric=metric,
+        device=device,
     )
 
 

@@ -169,8 +169,12 @@ class LatentODE(nn.Module):
 
 
 def draw(mean: Tensor, std: Tensor, noise: torch.Generator | None) -> Tensor:
-    """Draw from independent normal distributions so that the gradient reaches both parameters (reparameterization)."""
-    return mean + std * torch.randn(mean.shape, generator=noise, dtype=mean.dtype, device=mean.device)
+    """Draw from independent normal distributions so that the gradient reaches both parameters (reparameterization).
+
+    The noise is drawn on the device of its generator, and moved.
+    """
+    place = mean.device if noise is None else noise.device
+    return mean + std * torch.randn(mean.shape, generator=noise, dtype=mean.dtype, device=place).to(mean.device)
 
 
 def _check(values: Tensor, mask: Tensor, t: Tensor, n_variables: int) -> None:

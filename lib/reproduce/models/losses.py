@@ -16,7 +16,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Return the share of right predictions, in [0, 1], of logits (batch, classes) and labels (batch,)."""
-    return (logits.argmax(dim=1) == labels).to(torch.float64).mean().item()
+    return (logits.argmax(dim=1) == labels).cpu().to(torch.float64).mean().item()  # Metal has no float64
 
 
 def mean_squared_error(y: Tensor, target: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from reproduce.notebooks.lock import alone
 from reproduce.notebooks.outcome import Failure, Outcome
 from reproduce.notebooks.progress import Watch
 from reproduce.notebooks.worker import RESULT
-from reproduce.runs import events, provenance
+from reproduce.runs import device, events, provenance
 from reproduce.runs.store import PROFILES
 
 REPORT = "12_report"
@@ -85,7 +85,7 @@ def run(
     """Execute the notebooks of `root`/notebooks into `root`/build/`profile`/notebooks, `jobs` at a time.
 
     A notebook whose copy is still good (see `stamps`) is kept; the report comes last, and is never kept. A failing cell
-    ends only its own notebook; the outcome tells of it.
+    ends only its own notebook; the outcome tells of it. Training runs compute on the device of `device.asked`.
 
     Args:
         profile: 'smoke', 'quick' or 'paper'.
@@ -99,8 +99,9 @@ def run(
         say: prints a line of progress; None: see `progress.Watch`.
 
     Raises:
-        ValueError: before anything runs, for an unknown profile or number and for parameters that a notebook does
-            not accept; lock.Busy, which is one, if another process executes notebooks here.
+        ValueError: before anything runs, for an unknown profile or number, for a device that is not there and for
+            parameters that a notebook does not accept; lock.Busy, which is one, if another process executes notebooks
+            here.
     """
     if profile not in PROFILES:
         raise ParameterError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
@@ -111,6 +112,7 @@ def run(
         raise ValueError(f"a time limit is a positive number of seconds, not {timeout:g}")
     if "profile" in (parameters or {}):
         raise ParameterError("the profile is not given as a parameter but by its own option")
+    device.check(device.asked())
     root = Path(root or checkout.ROOT).resolve()
     sources = source_notebooks(root / "notebooks", only)
     if not sources:

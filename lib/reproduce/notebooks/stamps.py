@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.data import registry
-from reproduce.runs import provenance, store
+from reproduce.runs import device, provenance, store
 from reproduce.runs.source import library_hash
 
 
 def inputs(source: Path, parameters: Mapping[str, object], root: Path) -> dict[str, Any]:
-    """Return what an execution depends on before it begins: notebook, parameters, code, lock, Python, as plain data.
+    """Return what an execution depends on before it begins: notebook, parameters, device, code, lock, Python.
 
     The whole notebook counts, prose too, since the executed copy shows it; comments in the library do not.
     """
     return {
         "notebook": hashlib.sha256(source.read_bytes()).hexdigest(),
         "parameters": json.loads(json.dumps(dict(parameters))),
+        "device": device.asked(),
         "library": library_hash(),
         "lock": provenance.lock_hash(root),
         "python": platform.python_version(),

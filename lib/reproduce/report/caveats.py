@@ -28,7 +28,7 @@ def history() -> Mapping[str, Any]:
 
 def caveats(rules: Book, part: Evidence) -> list[str]:
     """Return the caveats as sentences of markdown, the rows' numbers computed from `part`."""
-    found = (_revised(rules, part), _whose_form(part), _published_settings(), _blocked(rules, part))
+    found = (_revised(rules, part), _whose_form(part), _published_settings(), _blocked(rules, part), _clock(part))
     return [line for line in found if line]
 
 
@@ -83,6 +83,17 @@ def _blocked(rules: Book, part: Evidence) -> str:
     return (
         f"**In {len(ids)} claims ({', '.join(ids)}) the means are as good as published, and the gain stands in the "
         "way:** one of their lines keeps too little of what vanilla gains over the control."
+    )
+
+
+def _clock(part: Evidence) -> str:
+    rows = [row for row in part.found() if row.made_of.get("device", "cpu") != "cpu"]
+    if not rows:
+        return ""
+    names = ", ".join(sorted({str(row.provenance.get("device")) for row in rows}))
+    return (
+        f"**Times on {names} are times on the wall**, read when the device had done its work, while other runs may "
+        "have shared it (`JOBS=1` has them alone); rows of the CPU have processor time of one thread. Trust NFE first."
     )
 
 

@@ -6,14 +6,21 @@ from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.report import evidence, front
 from reproduce.report.output import shown
-from reproduce.runs import store
+from reproduce.runs import device, store
 
 PICTURES_OF = "quick"
 """The profile whose pictures are the published ones."""
+CPU_ONLY = "committed rows were all made on the CPU, and no table mixes devices: KEEP=1 goes with DEVICE=cpu"
 
 
 def rows(profile: str) -> str:
-    """Copy this machine's rows to the committed ones; return what was done, in words; ValueError as evidence.keep."""
+    """Copy this machine's rows to the committed ones; return what was done, in words.
+
+    Raises:
+        ValueError: the rows asked for are those of another device than the CPU; as `evidence.keep`.
+    """
+    if device.asked() != "cpu":
+        raise ValueError(CPU_ONLY)
     from reproduce.runs.run import needed  # here, since PyTorch takes seconds
 
     kept = evidence.keep(profile, evidence.wanted(needed(profile)))

@@ -180,9 +180,14 @@ SMOKE = "A smoke run trains for a few steps: it shows that everything works, and
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """Return one sentence on what the rows are: experiment, data set, profile; never silent about a small set."""
+    """Return one sentence on what the rows are: experiment, data set, profile, device if it is not the CPU.
+
+    It is never silent about a small set.
+    """
     row = rows[0]
-    what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples."
+    names = {str(row.provenance.get("device")) for row in rows if row.made_of.get("device", "cpu") != "cpu"}
+    where = f", computed on {', '.join(sorted(names))}" if names else ""
+    what = f"{row.experiment}: {row.data}; profile {row.profile}, {row.n_test:,} {row.part} examples{where}."
     return " ".join(part for part in (what, SMOKE if row.profile == "smoke" else "", row.note) if part)
 
 

@@ -27,7 +27,7 @@ def save(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the state stored by `save`, or None if there is no checkpoint of this run.
+    """Return the state stored by `save`, on the CPU, or None if there is no checkpoint of this run.
 
     Raises:
         ValueError: the file is damaged; it is named, and left as it is.
@@ -38,5 +38,5 @@ def load(path: Path, key: str) -> dict[str, Any] | None:
     digest, content = content[:64], content[64:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise ValueError(f"{path} is a damaged checkpoint; delete it to have the run start from its beginning")
-    stored = torch.load(io.BytesIO(content), weights_only=True)
+    stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return stored["state"] if stored["key"] == key else None

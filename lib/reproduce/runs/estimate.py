@@ -24,8 +24,8 @@ def in_words(seconds: float) -> str:
 def seconds_each(runs: Iterable[Run]) -> list[float | None]:
     """Return the seconds that each run will take in one process; None where no row of its experiment is known.
 
-    A run is taken to last as long as the median row of its experiment, regularizer and tolerance (else of its
-    experiment), scaled by the number of training steps and the batch size.
+    A run is taken to last as long as the median row of its experiment, device, regularizer and tolerance (else of its
+    experiment and device), scaled by the number of training steps and the batch size.
     """
     known = lru_cache(maxsize=None)(lambda experiment: list(_rows(experiment)))
     return [_seconds(run, known(run.experiment)) for run in runs]
@@ -41,7 +41,7 @@ def _rows(experiment: str) -> Iterator[Row]:
 
 
 def _seconds(run: Run, rows: list[Row]) -> float | None:
-    budget = run.budget()
+    budget, rows = run.budget(), [row for row in rows if row.made_of.get("device", "cpu") == run.device]
     alike = [row for row in rows if row.regularizer == run.regularizer and row.tolerance == budget.rtol]
     of_one = [row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]
     return statistics.median(of_one) * budget.steps * budget.batch if of_one else None

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchsde
 from torch import Tensor, nn
 
-from regnde import Field, Regularizer, Solution, odeint_solve, quick_path, sdeint_solve, solve_ode, solve_sde
+from regnde import BrownianPath, Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
 from reproduce.models.solve import Solve
+from reproduce.runs import device as devices
 
 TIMINGS = 10
-"""A prediction's time is the smallest of at least so many.
-
-Processor time of one thread, here and in training: on an idle machine it is the time on the wall, on a busy one it
-leaves out what other programs took.
-"""
+"""A prediction's time is the smallest of at least so many, by the clock of its device, as in training."""
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -61,9 +56,9 @@ def solver(
     return solve
 
 
-def _path(y0: Tensor, t: Tensor, noise: torch.Generator) -> torchsde.BrownianInterval:
-    """Draw a Brownian path for one solve: the quick kind, since no two solves here share a path."""
-    return quick_path(y0, t, int(torch.randint(2**62, (), generator=noise)))
+def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
+    """Draw a Brownian path for one solve, laid out for steps of a fixed size or for even output times."""
+    return BrownianPath(y0, float(t[0]), float(t[-1]), seed=int(torch.randint(2**62, (), generator=noise)), dt=dt)
 
 
 def solve_equation(
@@ -86,7 +81,10 @@ def solve_equation(
         return solve_ode(f, y0, t, method=budget.method, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
-    settings |= {"bm": _path(y0, t, noise), "estimate": budget.estimate}
+    settings |= {
+        "bm": _path(y0, t, noise, budget.host_dt if hosted else float(t[1] - t[0])),
+        "estimate": budget.estimate,
+    }
     if hosted:
         return sdeint_solve(
             f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
@@ -96,7 +94,7 @@ def solve_equation(
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over test batches, and the seconds of the fastest full batch: processor time, see TIMINGS."""
+    """Means over test batches, and the seconds of the fastest full batch, see TIMINGS."""
 
     loss: float
     metric: float
@@ -120,12 +118,12 @@ def evaluate(model: nn.Module, problem: Problem, part: str, solve: Solve, *, see
     noise = generator(seed, f"noise of the evaluation on {part}")
     batches = problem.test_batches(part)
     sizes, seconds, columns = [len(batch[-1]) for batch in batches], [], []
-    rounds = math.ceil(TIMINGS / len(batches))
+    rounds, clock = math.ceil(TIMINGS / len(batches)), devices.clock(problem.device)
     for batch in batches * rounds:
         inputs = problem.inputs(batch)
-        started = time.thread_time()
+        started = clock()
         output, solution = model(inputs, solve, noise)
-        seconds.append(time.thread_time() - started)
+        seconds.append(clock() - started)
         trace = solution.trace
         loss, metric = problem.loss(output, batch, step).item(), problem.metric(output, batch)
         columns.append((loss, metric, trace.nfe, trace.accepted, trace.rejected))

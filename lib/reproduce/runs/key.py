@@ -11,13 +11,13 @@ from reproduce.experiments import Budget, Experiment, Problem
 from reproduce.runs import provenance, source, store
 
 
-def ingredients(experiment: str, problem: Problem) -> dict[str, Any]:
+def ingredients(experiment: str, problem: Problem, device: str = "cpu") -> dict[str, Any]:
     """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
     return {
         "files": [list(file) for file in problem.files],
         "source": source.source_hashes(experiment),
         "lock": provenance.lock_hash(),
-        "device": "cpu",
+        "device": device,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
     }
 

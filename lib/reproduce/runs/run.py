@@ -15,6 +15,7 @@ from filelock import FileLock
 from regnde import Regularizer, make_regularizer
 from reproduce import checkout, experiments
 from reproduce.experiments import Budget
+from reproduce.runs import device as devices
 from reproduce.runs import key as keys
 from reproduce.runs import store, train
 from reproduce.runs.store import Row
@@ -35,13 +36,19 @@ class Run:
     """Settings of the regularizer that replace those of the profile."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Entries of the budget that replace those of the profile, for example rtol and atol."""
+    device: str = field(default_factory=devices.asked)
+    """The class of device to compute on; where none is given, the one that was asked for (see `device.asked`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", devices.class_of(self.device))
 
     @property
     def name(self) -> str:
-        """The run in words: experiment/regularizer/seed@tolerance, and the solver of the training if not our own."""
+        """The run in words: experiment/regularizer/seed@tolerance; the training's solver and device if not usual."""
         budget = self.budget()
         host = "" if budget.host == "own" else f"/{budget.host}"
-        return f"{self.experiment}/{self.regularizer}/{self.seed}@{budget.rtol:g}{host}"
+        device = "" if self.device == "cpu" else f"/{self.device}"
+        return f"{self.experiment}/{self.regularizer}/{self.seed}@{budget.rtol:g}{host}{device}"
 
     def budget(self) -> Budget:
         """Return the budget of the profile with this run's overrides."""
@@ -57,7 +64,7 @@ class Run:
     def ingredients(self) -> dict[str, Any]:
         """Return what the run depends on beside its settings: see `key.ingredients`."""
         problem = experiments.get(self.experiment).problem(self.budget(), self.part)
-        return keys.ingredients(self.experiment, problem)
+        return keys.ingredients(self.experiment, problem, self.device)
 
     def key(self) -> str:
         """Return the key of the row that this run makes."""
@@ -88,20 +95,25 @@ class Run:
                 self.profile,
                 part=self.part,
                 checkpoint_path=path,
+                device=self.device,
                 **self.overrides,
             )
             weights = io.BytesIO()
-            torch.save(trained.model.state_dict(), weights)
-            row = replace(trained.row, provenance={**trained.row.provenance, "more": {"instead": self.instead()}})
+            torch.save(trained.model.cpu().state_dict(), weights)
+            more = {**trained.row.provenance["more"], "instead": self.instead()}
+            row = replace(trained.row, provenance={**trained.row.provenance, "more": more})
             store.write(row, weights.getvalue())
             path.unlink(missing_ok=True)
             return row
 
-    def trained(self) -> Trained:
-        """Return the finished run with its model; trains it when it is not stored."""
+    def trained(self, *, on: str = "cpu") -> Trained:
+        """Return the finished run with its model; trains it when it is not stored.
+
+        The model is put `on` any device, wherever it was trained: lessons look inside on the CPU.
+        """
         row = self.make()
-        weights = torch.load(weights_path(row), weights_only=True)
-        return train.restore(experiments.get(self.experiment), row, weights)
+        weights = torch.load(weights_path(row), map_location="cpu", weights_only=True)
+        return train.restore(experiments.get(self.experiment), row, weights, on)
 
     def instead(self) -> dict[str, Any]:
         """Return what the run has instead of its profile's own settings and budget, as plain data."""
@@ -110,10 +122,10 @@ class Run:
     def slot(self) -> tuple[Any, ...]:
         """Return what the run is in the eyes of a reader: rows of one slot and different keys replace each other.
 
-        A study that replaces settings or entries of the budget has slots of its own.
+        A study that replaces settings or entries of the budget has slots of its own, and so has each class of device.
         """
         instead = json.dumps(self.instead(), sort_keys=True)
-        return self.experiment, self.regularizer, self.seed, self.profile, self.part, instead
+        return self.experiment, self.regularizer, self.seed, self.profile, self.part, instead, self.device
 
 
 def weights_path(row: Row) -> Path:
@@ -123,8 +135,9 @@ def weights_path(row: Row) -> Path:
 
 def slot_of(row: Row) -> tuple[Any, ...]:
     """Return the slot of a stored row (see `Run.slot`)."""
-    instead = row.provenance.get("more", {}).get("instead")
-    return row.experiment, row.regularizer, row.seed, row.profile, row.part, json.dumps(instead, sort_keys=True)
+    instead = json.dumps(row.provenance.get("more", {}).get("instead"), sort_keys=True)
+    device = row.made_of.get("device", "cpu")
+    return row.experiment, row.regularizer, row.seed, row.profile, row.part, instead, device
 
 
 def needed(profile: str, experiment: str | None = None) -> list[Run]:

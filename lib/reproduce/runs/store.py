@@ -51,7 +51,7 @@ class Row:
     train_nfe: float
     """Evaluations of f in one solve of a training step, mean over the last tenth of the training."""
     seconds: dict[str, float]
-    """Wall seconds: 'train' for all of it, 'predict' for one full test batch (the fastest)."""
+    """'train' for all of it, 'predict' for one full test batch (the fastest); provenance names the timer."""
     history: list[dict[str, float]] = field(default_factory=list)
     made_of: dict[str, Any] = field(default_factory=dict)
     """What the key covers beside the settings: data files, source of the modules, lock, device, dtype."""

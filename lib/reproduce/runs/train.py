@@ -19,6 +19,7 @@ from regnde import Regularizer
 from reproduce.experiments import Budget, Experiment, Problem
 from reproduce.models.solve import Solve, hold_still
 from reproduce.runs import checkpoint, key, provenance, source, store
+from reproduce.runs import device as devices
 from reproduce.runs.evaluation import evaluate, generator, nfe_elsewhere, solver
 from reproduce.runs.store import Row
 
@@ -66,9 +67,10 @@ def train(
     part: str = "test",
     progress: bool = False,
     checkpoint_path: Path | None = None,
+    device: str = "cpu",
     **overrides: Any,
 ) -> Trained:
-    """Train one model and measure it: a function of its arguments alone.
+    """Train one model and measure it: a function of its arguments alone, on the CPU to the bit.
 
     With `checkpoint_path`, the state of the run is stored there every `budget.checkpoint_every` steps; a run that finds
     its own checkpoint goes on from it and ends in exactly the numbers of an uninterrupted run.
@@ -81,25 +83,28 @@ def train(
         part: measure on 'test', or on 'validation' data held out of the training data.
         progress: show a progress bar.
         checkpoint_path: file of the checkpoint; None keeps none.
+        device: where to compute: 'cpu', 'cuda', 'mps', or 'auto' for the best that there is; see `device`.
         overrides: entries of the budget to replace, for example rtol=1e-7, atol=1e-7.
 
     Returns:
         The trained model beside its row.
 
     Raises:
-        ValueError: for a profile, a part or an override that does not exist, before any training.
+        ValueError: for a profile, a part, a device or an override that does not exist, before any training.
     """
     if part not in ("test", "validation"):
         raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
+    where = devices.ready(device)
     budget = experiment.budget(profile, **overrides)
-    problem = experiment.problem(budget, part)
+    problem = experiment.problem(budget, part, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initialization").initial_seed())
-        model = problem.model()
+        model = problem.model().to(where)
     check_source(experiment.name)
-    made_of = key.ingredients(experiment.name, problem)
+    made_of = key.ingredients(experiment.name, problem, where.type)
     row_key = key.key_of_run(experiment, regularizer, seed, profile, part, budget, made_of)
     keep = None if checkpoint_path is None else (checkpoint_path, row_key)
+    devices.peak(where)
     history, train_seconds = _fit(model, problem, budget, regularizer, seed, progress, keep, metric=experiment.metric)
     solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
     measured = evaluate(model, problem, part, solve, seed=seed, step=budget.steps)
@@ -138,19 +143,21 @@ def train(
             profile,
             data=[problem.data],
             seeds=[seed],
-            device=made_of["device"],
+            device=devices.title(where),
             threads=torch.get_num_threads(),
             seconds=train_seconds,
+            timer=devices.timer(where),
+            **devices.peak(where),
         ),
     )
     return Trained(row=row, model=model, problem=problem, solve=solve)
 
 
-def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor]) -> Trained:
-    """Return a finished run from its stored row and weights (see `sweep.Run.trained`)."""
-    budget = experiment.budget(row.profile, **row.budget)
-    problem = experiment.problem(budget, row.part)
-    model = problem.model()
+def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor], device: str = "cpu") -> Trained:
+    """Return a finished run from its stored row and weights (see `run.Run.trained`), on any device."""
+    budget, where = experiment.budget(row.profile, **row.budget), devices.ready(device)
+    problem = experiment.problem(budget, row.part, where)
+    model = problem.model().to(where)
     model.load_state_dict(weights)
     noise = generator(row.seed, "paths of the evaluation")
     return Trained(row, model, problem, hold_still if row.regularizer == store.CONTROL else solver(budget, noise=noise))
@@ -178,8 +185,8 @@ def _fit(
 ) -> tuple[list[dict[str, float]], float]:
     """Train the model in place; return its history, one entry every `budget.history_every` steps, and seconds.
 
-    Seconds are processor time of this thread (see evaluation.TIMINGS). An entry holds the loss, the metric (under its
-    name), NFE, penalty and weight of one training step on its batch.
+    Seconds are those of the device's clock (see `device.clock`). An entry holds the loss, the metric (under its name),
+    NFE, penalty and weight of one training step on its batch.
     `keep` is the path of the checkpoint and the key of the run; None keeps nothing.
     """
     purposes = {"batches": "batches", "draws": "sampled time", "noise": "noise of the model", "paths": "Brownian paths"}
@@ -200,7 +207,8 @@ def _fit(
         order, first, before, history = state["order"], state["step"], state["seconds"], state["history"]
         adapted = state["adapted"]
     model.train()
-    started = time.thread_time()
+    clock = devices.clock(problem.device)
+    started = clock()
     for step in tqdm(range(first, budget.steps), initial=first, total=budget.steps, disable=not progress, leave=False):
         if len(order) < min(budget.batch, problem.n_train):
             order = torch.randperm(problem.n_train, generator=rng["batches"])
@@ -233,5 +241,5 @@ def _fit(
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "order": order, "step": done}
             state["adapted"] = adapted
             state |= {"generators": {name: source.get_state() for name, source in rng.items()}, "history": history}
-            checkpoint.save(*keep, state | {"seconds": before + time.thread_time() - started})
-    return history, before + time.thread_time() - started
+            checkpoint.save(*keep, state | {"seconds": before + clock() - started})
+    return history, before + clock() - started
