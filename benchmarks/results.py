@@ -19,7 +19,7 @@ from _timing import OUT, measured_on
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE / "peers"))
 KEPT, PAGE = HERE / "results", HERE / "RESULTS.md"
-ORDER = "peers solve compiled growth memory penalty dropin rates sde latent sweep weight".split()
+ORDER = ("peers", "solve", "compiled", "growth", "memory", "penalty", "dropin", "rates", "sde", "latent", "sweep")
 ABOUT = """# What the benchmarks measured
 
 Made by `make bench KEEP=1` and `make bench-peers KEEP=1` from the numbers in [`results/`](results); do not edit.
