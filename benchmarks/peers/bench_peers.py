@@ -95,8 +95,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
         states = {n: s.y for n, s in solved.items()} | {TORCHODE: batched.states()}
     states[DIFFRAX] = torch.from_numpy(peer.states().copy())
     floor = floors(case, counts[TORCHDIFFEQ][0])
-    for mode in MODES:
-        run[mode] |= floor[mode]
+    run = {mode: run[mode] | floor[mode] for mode in MODES}
     times = {mode: alternate(run[mode], seconds=seconds, min_rounds=3, clock=time.process_time) for mode in MODES}
     return {
         "case": case.name,
