@@ -74,8 +74,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     from _diffrax import Solver as Diffrax
     from _torchode import Solver as Torchode
 
-    peer, batched, exact = Diffrax(case), Torchode(case), reference(case)
-    ours = contenders(case)
+    peer, batched, exact, ours = Diffrax(case), Torchode(case), reference(case), contenders(case)
     run = {mode: {name: ours[mode][name] for name in (TORCHDIFFEQ, LIKE_FOR_LIKE, COMPILED)} for mode in MODES}
     run["forward"] |= {TORCHODE: partial(forward, batched.states), DIFFRAX: peer.forward()}
     adjoints = peer.adjoints()
