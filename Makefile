@@ -14,13 +14,17 @@ KEEP    ?=
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
 # folder), so that a changed lock, and nothing else, makes it anew.
-STAMP := .venv/.stamp-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+stamp = $(1)/.stamp-$(shell { cat $(2) pyproject.toml; pwd; } 2>/dev/null | cksum | cut -d ' ' -f 1)
+PEERS_LOCK := benchmarks/peers/requirements.lock
+STAMP := $(call stamp,.venv,requirements.lock)
+PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
+comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report plan why test lint lab bench clean distclean
+.PHONY: help env doctor reproduce report plan why test lint lab bench bench-peers clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=smoke|quick|paper (now: $(PROFILE))   ONLY=05 or ONLY=05,06   JOBS=n (now: $(JOBS))"
 	@echo "  DEVICE=cpu|auto|cuda|mps (now: $(DEVICE); training runs: rows of each are kept apart)"
@@ -59,33 +63,40 @@ lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 	@$(PY) -m reproduce.cli lab
 	$(PY) -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py
 
-bench: $(STAMP)  ## the benchmarks, on one thread
-	@set -e; for file in benchmarks/bench_*.py; do \
-		test -e "$$file" || { echo "make: there is no benchmark in benchmarks/" >&2; exit 1; }; \
-		echo "$$file"; OMP_NUM_THREADS=1 $(PY) "$$file"; \
-	done
+# One or some of them: ONLY=solve,growth.
+BENCHES = $(if $(ONLY),$(patsubst %,benchmarks/bench_%.py,$(subst $(comma), ,$(ONLY))),$(wildcard benchmarks/bench_*.py))
+bench: $(STAMP)  ## the benchmarks, on one thread, to build/bench: ONLY=solve,growth, KEEP=1
+	@test -n "$(BENCHES)" || { echo "make: there is no benchmark in benchmarks/" >&2; exit 1; }
+	@set -e; for file in $(BENCHES); do echo "$$file"; OMP_NUM_THREADS=1 $(PY) "$$file"; done
+	@$(if $(KEEP),$(PY) benchmarks/results.py)
 
-clean:  ## remove build/ and caches (not .venv, not data/)
+bench-peers: $(PEERS)  ## our speed beside diffrax, torchode, torchdiffeq, torchsde; makes .venv-peers: KEEP=1
+	@OMP_NUM_THREADS=1 .venv-peers/bin/python benchmarks/peers/bench_peers.py
+	@$(if $(KEEP),.venv-peers/bin/python benchmarks/results.py)
+
+clean:  ## remove build/ and caches (not the environments, not data/)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv too
-	rm -rf .venv .venv.lock lib/*.egg-info
+distclean: clean  ## clean, and remove .venv and .venv-peers too
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock lib/*.egg-info
 
 # An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last. Of two at once
 # the second waits: the shell's file 9 carries the lock, which the system takes back however the shell ends.
 LOCK = 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX $(1))'
-$(STAMP):
+$(STAMP): FROM = requirements.lock
+$(PEERS): FROM = $(PEERS_LOCK)
+$(STAMP) $(PEERS):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }
-	@set -e; exec 9> .venv.lock; $(PYTHON) -c $(call LOCK,| fcntl.LOCK_NB) 2>/dev/null || { \
-		echo "make: another make is installing into .venv; waiting until it has ended"; $(PYTHON) -c $(call LOCK); }; \
+	@set -e; exec 9> $(@D).lock; $(PYTHON) -c $(call LOCK,| fcntl.LOCK_NB) 2>/dev/null || { \
+		echo "make: another make is installing into $(@D); waiting until it has ended"; $(PYTHON) -c $(call LOCK); }; \
 	if test -e $@; then exit 0; fi; \
-	rm -f .venv/.stamp*; \
-	$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv; \
-	echo "installing requirements.lock into .venv: once, some minutes"; \
+	rm -f $(@D)/.stamp*; \
+	$(@D)/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(@D); \
+	echo "installing $(FROM) into $(@D): once, some minutes"; \
 	set -x; \
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $(FROM); \
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	touch $@

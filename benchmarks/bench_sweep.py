@@ -12,6 +12,7 @@ if __name__ == "__main__":
     folder = tempfile.TemporaryDirectory()
     os.environ["REGNDE_HOME"] = folder.name  # before the library is imported: rows of their own
 
+from _timing import options, report, table
 from distributed import LocalCluster
 
 from reproduce.runs import sweep
@@ -35,15 +36,17 @@ def seconds(workers: int, round_: int) -> float:
 
 
 def main() -> None:
-    """Print a table."""
+    options(__doc__ or "")
     taken = {workers: seconds(workers, i) for i, workers in enumerate(WORKERS, start=1)}
-    print(f"\neight runs of {TRAINING['steps']} steps each, {os.cpu_count()} cores\n")
-    print("| workers | seconds | speed-up | efficiency per worker | efficiency per core |")
-    print("| --- | --- | --- | --- | --- |")
+    lines = []
     for workers, value in taken.items():
-        faster = taken[WORKERS[0]] / value
-        cores = min(workers, os.cpu_count() or 1)
-        print(f"| {workers} | {value:.1f} | {faster:.2f}x | {faster / workers:.0%} | {faster / cores:.0%} |")
+        faster, cores = taken[WORKERS[0]] / value, min(workers, os.cpu_count() or 1)
+        lines.append(
+            [f"{workers}", f"{value:.1f}", f"{faster:.2f}x", f"{faster / workers:.0%}", f"{faster / cores:.0%}"]
+        )
+    found = table(["workers", "seconds", "speed-up", "efficiency per worker", "efficiency per core"], lines)
+    about = f"Eight runs of {TRAINING['steps']} steps each, {os.cpu_count()} cores."
+    report("sweep", f"## Sweeps\n\n{about}\n\n{found}", {"seconds": taken})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from _timing import OUT, table
+from _timing import OUT, report, table
 from _weight_programs import PROGRAMS, Program, Solver
 from torchdiffeq import odeint
 
@@ -126,7 +126,7 @@ def main() -> None:
         "loss",
         "paid",
     ]
-    print(table(head, [line(row) for row in rows]))
+    report("weight", f"## Weights\n\n{table(head, [line(row) for row in rows])}", {"rows": rows})
 
 
 def write(

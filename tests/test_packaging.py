@@ -96,10 +96,10 @@ def test_the_laboratory_outside_of_a_checkout_says_so_and_what_to_do(tmp_path: P
 
 def test_make_help_lists_every_target_with_one_line() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     assert targets >= {"help", "reproduce", "test", "lint", "lab", "bench", "clean", "distclean"}
     listed = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(re.findall(r"^  make ([a-z]+) +\S", listed.stdout, flags=re.MULTILINE)) == targets
+    assert set(re.findall(r"^  make ([a-z-]+) +\S", listed.stdout, flags=re.MULTILINE)) == targets
 
 
 def test_a_python_that_is_too_old_is_refused_by_a_sentence_and_leaves_no_stamp(tmp_path: Path) -> None:

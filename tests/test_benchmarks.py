@@ -1,0 +1,59 @@
+"""Benchmarks start, their locks agree, and the page of their results is made from the numbers beside it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks"
+PROGRAMS = sorted([*FOLDER.glob("bench_*.py"), *FOLDER.glob("peers/bench_*.py"), FOLDER / "results.py"])
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(FOLDER), str(FOLDER / "peers"), *sys.path])
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_every_benchmark_starts_and_says_what_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module(path.stem)
+    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 0
+    first_words = str(module.__doc__).split()[:3]
+    assert " ".join(first_words) in " ".join(capsys.readouterr().out.split())
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return dict(line.split("==") for line in lines)
+
+
+def test_the_peers_lock_has_the_same_torch_and_the_project_no_jax() -> None:
+    project, peers = pins(ROOT / "requirements.lock"), pins(FOLDER / "peers" / "requirements.lock")
+    for name in ("torch", "torchdiffeq", "torchsde", "torchode", "numpy", "setuptools"):
+        assert peers[name] == project[name]
+    assert {"jax", "jaxlib", "diffrax", "equinox"} <= set(peers)
+    assert not {name for name in project if name.startswith("jax") or name in ("diffrax", "equinox")}
+    assert not [version for version in peers.values() if "+" in version]
+
+
+def test_the_page_of_results_is_made_from_the_numbers_beside_it() -> None:
+    results = importlib.import_module("results")
+    assert results.PAGE.read_text(encoding="utf-8") == results.page(results.kept())
+
+
+def test_kept_numbers_say_where_when_and_from_which_commit() -> None:
+    kept = sorted((FOLDER / "results").glob("*.json"))
+    assert kept
+    for path in kept:
+        facts = json.loads(path.read_text(encoding="utf-8"))["machine"]
+        assert {"cpu", "cores", "load_before", "load_average", "date", "commit", "torch"} <= set(facts), path.name
