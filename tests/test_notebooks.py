@@ -270,7 +270,15 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
 def test_a_backend_in_the_environment_leaves_the_pictures_where_they_are(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor do settings of IPython, a matplotlibrc, a startup file."""
     monkeypatch.setenv("MPLBACKEND", "agg")
+    profile = bundle / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    for name in ("ipython_config.py", "ipython_kernel_config.py"):
+        (profile / name).write_text('c.IPKernelApp.matplotlib = c.InteractiveShellApp.matplotlib = "agg"\n')
+    (bundle / "startup.py").write_text("raise SystemExit\n")
+    monkeypatch.setenv("IPYTHONDIR", str(profile.parent))
+    monkeypatch.setenv("PYTHONSTARTUP", str(bundle / "startup.py"))
     draws = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
     write(bundle / "notebooks" / "01_good.ipynb", READS, draws)
     [outcome] = runner.run("smoke", jobs=1, root=bundle, say=lambda line: None)
