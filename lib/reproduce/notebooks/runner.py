@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -110,7 +111,7 @@ def run(
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"at least one job is needed, not {jobs}")
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"a time limit is a positive number of seconds, not {timeout:g}")
     if "profile" in (parameters or {}):
         raise ParameterError("the profile is not given as a parameter but by its own option")
