@@ -234,6 +234,7 @@ def test_a_notebook_without_a_profile_parameter_is_refused(tmp_path: Path) -> No
         (["--only", "09"], "no notebook has the number '09'; there are: 01_good"),
         (["--jobs", "0"], "at least one job"),
         (["--timeout", "-1"], "a time limit is a positive number of seconds, not -1"),
+        (["--timeout", "inf"], "a time limit is a positive number of seconds, not inf"),
         (["--parameter", "seeds=abc"], "01_good: seeds must be of the kind of 3 (int), found 'abc'"),
         (["--parameter", "seeds=0"], "01_good: seeds must be a number from 1 on that is below 2**63, found 0"),
     ],
@@ -270,7 +271,15 @@ def test_a_good_notebook_runs_and_its_copy_holds_the_output_and_no_path_of_this_
 def test_a_backend_in_the_environment_leaves_the_pictures_where_they_are(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor do settings of IPython, a matplotlibrc, a startup file."""
     monkeypatch.setenv("MPLBACKEND", "agg")
+    profile = bundle / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    for name in ("ipython_config.py", "ipython_kernel_config.py"):
+        (profile / name).write_text('c.IPKernelApp.matplotlib = c.InteractiveShellApp.matplotlib = "agg"\n')
+    (bundle / "startup.py").write_text("raise SystemExit\n")
+    monkeypatch.setenv("IPYTHONDIR", str(profile.parent))
+    monkeypatch.setenv("PYTHONSTARTUP", str(bundle / "startup.py"))
     draws = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
     write(bundle / "notebooks" / "01_good.ipynb", READS, draws)
     [outcome] = runner.run("smoke", jobs=1, root=bundle, say=lambda line: None)
@@ -296,7 +305,7 @@ def test_a_failing_cell_exits_1_and_is_named_and_the_other_notebooks_still_run(b
 def test_a_cell_over_its_time_and_a_dead_kernel_are_failures_with_their_cell(tmp_path: Path) -> None:
     write(tmp_path / "notebooks" / "00_slow.ipynb", READS, "import time\ntime.sleep(60)", "print('never')")
     write(tmp_path / "notebooks" / "01_dead.ipynb", READS, "import os\nos._exit(3)")
-    slow, dead = runner.run("smoke", jobs=2, root=tmp_path, timeout=5, say=lambda line: None)
+    slow, dead = runner.run("smoke", jobs=2, root=tmp_path, timeout=4.5, say=lambda line: None)
     assert "00_slow, cell 4: CellTimeoutError" in explain(slow)
     assert "01_dead, cell 4: DeadKernelError" in explain(dead)
     assert "os._exit(3)" in explain(dead)

@@ -319,6 +319,8 @@ def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_r
     heard = [json.loads(line)["file"] for line in told.read_text().splitlines()]
     assert heard == [f"figures/smoke/x.{kind}" for kind in ("png", "svg", "pdf", "json")]
     time.sleep(1.1)  # a time in seconds would differ
+    plt.rcParams.update({"font.size": 30, "savefig.transparent": True})  # as a user's matplotlibrc may
+    plots.style()
     assert save() == first
     about = json.loads(first["x.json"])
     assert about["alt"] == "a line → up"

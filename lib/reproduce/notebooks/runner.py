@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -110,7 +111,7 @@ def run(
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"at least one job is needed, not {jobs}")
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"a time limit is a positive number of seconds, not {timeout:g}")
     if "profile" in (parameters or {}):
         raise ParameterError("the profile is not given as a parameter but by its own option")
@@ -208,15 +209,18 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
         "REGNDE_JOBS": str(order.jobs),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave no pictures
+        "PYTHONSTARTUP": "",
     }
     with tempfile.TemporaryDirectory() as folder:
         log_path, told_path = Path(folder, "log"), Path(folder, "told")
+        own |= {"REGNDE_HOME": str(order.root), events.PLACE: str(told_path)}
+        own["IPYTHONDIR"] = folder  # so no profile of the user's, which may name another backend or run code
         told_path.touch()
         with log_path.open("w", encoding="utf-8") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "reproduce.notebooks.worker"],
                 cwd=order.root,
-                env=os.environ | own | {"REGNDE_HOME": str(order.root), events.PLACE: str(told_path)},
+                env=os.environ | own,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -34,7 +35,7 @@ def work() -> None:
             progress_bar=False,
             log_output=False,
             start_timeout=120,
-            execution_timeout=job["timeout"],
+            execution_timeout=math.ceil(job["timeout"]),  # papermill takes whole seconds only
         )
     except papermill.PapermillExecutionError as failed:
         error, message = failed.ename, ANSI.sub("", failed.evalue)

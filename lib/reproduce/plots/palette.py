@@ -32,7 +32,8 @@ def look(name: str) -> Look:
 
 
 def style() -> None:
-    """Set the look of all figures; called once at the top of a notebook."""
+    """Set the look of all figures, whatever a user's matplotlibrc says; called once at the top of a notebook."""
+    plt.rcdefaults()
     sns.set_theme(style="whitegrid", context="notebook")
     plt.rcParams.update({"figure.figsize": (7.0, 4.2), "figure.dpi": 100, "svg.hashsalt": "regnde"})
     plt.rcParams.update({"axes.titlesize": "medium", "axes.titleweight": "bold", "savefig.bbox": "tight"})
