@@ -257,7 +257,7 @@ def test_a_second_model_of_the_same_kind_uses_the_graphs_of_the_first() -> None:
     assert training(3)[-1] == first
 
 
-def test_a_sum_may_be_differentiated_twice_over_one_graph_inductor() -> None:
+def test_graphs_are_kept_on_disk_and_may_be_differentiated_twice_inductor() -> None:
     f = Field(2)
     a, b = both(f, start(2, 2), T[[0, 2, 6]], method="bosh3", rtol=1e-3, atol=1e-3)
     same(a, b)
@@ -265,6 +265,9 @@ def test_a_sum_may_be_differentiated_twice_over_one_graph_inductor() -> None:
     for _ in range(2):
         found = torch.autograd.grad(b.y.square().sum(), list(f.parameters()), retain_graph=True)
         torch.testing.assert_close(list(found), expected, rtol=1e-9, atol=1e-11)
+    told = {**counters["inductor"], **counters["aot_autograd"]}
+    assert told.get("fxgraph_cache_bypass", 0) == told.get("autograd_cache_bypass", 0) == 0  # they are kept on disk
+    assert told.get("autograd_cache_saved", 0) + told.get("autograd_cache_hit", 0) > 0
 
 
 class Counting(Field):

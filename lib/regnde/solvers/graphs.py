@@ -6,8 +6,9 @@ import types
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -108,18 +109,17 @@ def _compiled(program: Callable[..., Any]) -> Callable[..., Any]:
 def _backend(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     """Compile with inductor; small products as sums; a backward pass that may be asked for twice."""
     from torch._inductor.compile_fx import compile_fx
-
-    with torch._functorch.config.patch(donated_buffer=False):
-        return compile_fx(graph, list(inputs), decompositions=_decompositions())
-
-
-@lru_cache
-def _decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._inductor.decomposition import select_decomp_table
 
+    rules = select_decomp_table()  # not as an argument of compile_fx, which then keeps nothing on disk
+    with torch._functorch.config.patch(donated_buffer=False), patch.dict(rules, _small_products(rules)):
+        return compile_fx(graph, list(inputs))
+
+
+def _small_products(rules: dict[Any, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
+    """Return the compiler's rules for products of matrices, but for small ones."""
     aten = torch.ops.aten
-    table = dict(select_decomp_table())
-    mm, addmm = table[aten.mm.default], table[aten.addmm.default]
+    mm, addmm = rules[aten.mm.default], rules[aten.addmm.default]
 
     def small(a: Tensor, b: Tensor) -> bool:
         sizes = (*a.shape, b.shape[1])
@@ -134,4 +134,4 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     def small_addmm(c: Tensor, a: Tensor, b: Tensor, **how: Any) -> Any:
         return c + product(a, b) if small(a, b) and not how else addmm(c, a, b, **how)
 
-    return {**table, aten.mm.default: small_mm, aten.addmm.default: small_addmm}
+    return {aten.mm.default: small_mm, aten.addmm.default: small_addmm}
