@@ -62,7 +62,8 @@ def tiny(**more: Any) -> Run:
 def test_the_library_the_models_and_the_training_run_on_a_gpu_that_is_not_there() -> None:
     """What they make meets the device of the state, an attempted step is one copy there and one reading back."""
     here = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "tests/on_fake_gpu.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
+    command += ["-o", "addopts=", "tests/on_fake_gpu.py"]
     told = subprocess.run(command, cwd=here.parent, capture_output=True, text=True, timeout=1200, check=False)
     assert told.returncode == 0, told.stdout[-4000:]
     assert re.search(r"\d{2,} passed", told.stdout)
