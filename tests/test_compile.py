@@ -158,6 +158,18 @@ def test_records_rates_and_sampled_times() -> None:
     torch.testing.assert_close(*found, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_sampled_times_at_the_ends_of_steps(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "SMALL_STATE", 10**6 if ahead else 0)
+    for sampled in ([0.0], [1.0], [0.0, 0.25, 1.0]):
+        for sizes in (None, [0.25] * 4):
+            a, b = both(lambda t, y: -y, start(), T[[0, 6]], sampled_t=torch.tensor(sampled), step_sizes=sizes)
+            torch.testing.assert_close(a.sampled_y, b.sampled_y, rtol=1e-9, atol=1e-12)
+        how: dict[str, Any] = {"rtol": 1e-2, "atol": 1e-2, "seed": 5, "sampled_t": torch.tensor(sampled)}
+        of_sde = [solve_sde(lambda t, y: -y, lambda t, y: 0.1 * y, start(), T, compile=on, **how) for on in (0, 1)]
+        torch.testing.assert_close(*[solution.sampled_y for solution in of_sde], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "regularizer",
     [local_unbiased(weight=1.0), local_biased(weight=1.0), local_stiffness(weight=1.0), global_error(weight=1.0)],

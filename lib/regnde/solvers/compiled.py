@@ -32,16 +32,19 @@ class Wanted:
 
     control: Controller
     times: tuple[float, ...]
-    """Output times and sampled ones, in the direction of the solve."""
+    """Output times, in the direction of the solve; where a step ends at one, its end is the state there."""
+    sampled: tuple[float, ...]
+    """Further times: of those, too, at which a step begins or ends, the dense output is asked."""
     records: frozenset[str]
     ahead: bool
     """Whether steps may be taken ahead: their sizes are not prescribed."""
 
     def inside(self, t: float, dt: float) -> bool:
-        """Return whether one of the times lies within a step, its ends left out."""
-        sign = math.copysign(1.0, dt)
+        """Return whether a step is asked for its dense output."""
+        sign, slack = math.copysign(1.0, dt), 4 * math.ulp(abs(t) + abs(dt))
         following = bisect_right(self.times, sign * t, key=lambda time: sign * time)
-        return following < len(self.times) and sign * self.times[following] < sign * (t + dt)
+        between = following < len(self.times) and sign * self.times[following] < sign * (t + dt)
+        return between or any(-slack <= sign * (time - t) <= abs(dt) + slack for time in self.sampled)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class CompiledRungeKutta(RungeKutta):
     queue: list[CompiledStep] = field(default_factory=list, kw_only=True)
     """Steps that were taken ahead, the next one last."""
     graphs: dict[bool, Any] = field(default_factory=dict, kw_only=True)
-    """By whether they return the dense output; empty after a field was found untraceable."""
+    """By whether they return the dense output."""
     last: list[tuple[Tensor, Tensor, float, float]] = field(default_factory=list, kw_only=True)
     """Of the last step that was asked for: y, y1, the ratio, and the ratio of the accepted step before it."""
 

@@ -231,8 +231,8 @@ def _solve(
         taken, keep = conditions.noting(taken), conditions.keep
     sampled = drawn.tolist()
     if counted.compiled:
-        times = sorted([*t.tolist(), *sampled], reverse=bool(t[-1] < t[0]))
-        taken = compiled(taken, Wanted(control, tuple(times), records, ahead=step_sizes is None))
+        wanted = Wanted(control, tuple(t.tolist()), tuple(sampled), records, ahead=step_sizes is None)
+        taken = compiled(taken, wanted)
     loop = Loop(
         taken, control, max_steps=max_steps, records=records, sampled_t=sampled, rate=along, keep=keep, moves=moves
     )
