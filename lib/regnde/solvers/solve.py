@@ -78,8 +78,9 @@ def solve_ode(
         parameters: of f, for gradient='checkpoint'; None: those of f, which must then be an nn.Module.
         compile: take the steps, and the local penalties of this solve, through torch.compile: the first solve with a
             field compiles it (seconds to a minute; see benchmarks), later ones are faster. Same steps, states and
-            gradients to rounding, which decides the steps where the tolerance is as fine as the dtype. Small states are stepped ahead, `compiled.AHEAD` steps in one call; of these steps
-            NFE counts those that were asked for. A field that cannot be traced is stepped as usual, with a warning.
+            gradients to rounding, which decides the steps where the tolerance is as fine as the dtype. Small states are
+            stepped ahead, `compiled.AHEAD` steps in one call; of these steps NFE counts those that were asked for. A
+            field that cannot be traced is stepped as usual, with a warning.
             Not with gradient='checkpoint', times with a gradient, or second derivatives.
 
     Raises:
