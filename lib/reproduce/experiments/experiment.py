@@ -36,6 +36,20 @@ class Entry(BaseModel):
         return {**tolerances, **self.but}
 
 
+PAPERS_FORMS = ("local_unbiased:released", "local_biased:released", "local_unbiased:text", "local_biased:text")
+"""Local penalties as the papers have them: see `papers_forms`."""
+ONE_OF_EACH = ("local_biased:released", "local_biased:text")
+
+
+def papers_forms(**weight: float) -> dict[str, dict[str, Setting]]:
+    """Return the settings of PAPERS_FORMS with a weight: one initial step, its error ratio times |dt|.
+
+    ':released' holds the first stage constant, as the released code does; ':text' differentiates it (see D07).
+    """
+    form: dict[str, Setting] = {**weight, "step": "initial", "times_dt": True}
+    return {name: form | ({"detach_k1": True} if name.endswith(":released") else {}) for name in PAPERS_FORMS}
+
+
 class Budget(BaseModel):
     """Everything that a profile fixes for an experiment; checked, and part of a row's key."""
 
