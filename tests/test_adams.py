@@ -40,15 +40,18 @@ def slope(x: list[float], errors: list[float]) -> float:
 
 
 def unequal(n: int) -> list[float]:
-    """Sizes of n steps over an interval of length 2 that keep changing by a factor of up to 3."""
-    sizes = np.array([1.0, 0.5, 1.5, 0.75][:4] * (n // 4))
+    """Sizes of n steps over an interval of length 2 that keep changing, by a factor of up to 3; and one to spare."""
+    sizes = np.array([1.0, 0.5, 1.5, 0.75] * (n // 4))
     return [*(2.0 * sizes / sizes.sum()).tolist(), 1.0]
 
 
+def exact_at(time: float) -> Tensor:
+    return exact(torch.tensor([0.0, time], dtype=torch.float64))[-1]
+
+
 def history(f: Callable[[Tensor, Tensor], Tensor], times: list[float]) -> History:
-    """The derivatives of the exact pendulum at times, the newest first."""
-    states = [exact(torch.tensor([0.0, time], dtype=torch.float64))[-1] if time else Y0 for time in times]
-    return History(tuple(times), tuple(f(torch.tensor(time), y) for time, y in zip(times, states, strict=True)))
+    """The derivatives of the exact solution at times, the newest first."""
+    return History(tuple(times), tuple(f(torch.tensor(time), exact_at(time)) for time in times))
 
 
 # Weights and orders
@@ -99,11 +102,10 @@ def test_the_local_error_is_of_order_4_and_its_estimate_of_order_3(direction: fl
     dts, estimates, errors = [0.2, 0.1, 0.05, 0.025], [], []
     for dt in dts:
         times = [1.0, 1.0 - direction * 0.7 * dt, 1.0 - direction * 1.9 * dt]
-        y, y1 = exact(torch.tensor([0.0, 1.0, 1.0 + direction * dt][:2], dtype=torch.float64))[-1], None
-        y1 = exact(torch.tensor([0.0, 1.0 + direction * dt], dtype=torch.float64))[-1]
-        step = AdamsBashforth(pendulum, BOSH3, 1e-3, 1e-3).take(1.0, y, direction * dt, history(pendulum, times))
+        method, past = AdamsBashforth(pendulum, BOSH3, 1e-3, 1e-3), history(pendulum, times)
+        step = method.take(1.0, exact_at(1.0), direction * dt, past)
         estimates.append(float(step.error.norm()))
-        errors.append(float((step.y1 - y1).norm()))
+        errors.append(float((step.y1 - exact_at(1.0 + direction * dt)).norm()))
     assert slope(dts, estimates) == pytest.approx(3, abs=0.3)
     assert slope(dts, errors) == pytest.approx(4, abs=0.3)
 
@@ -160,13 +162,16 @@ def test_the_state_has_any_shape_and_keeps_its_dtype(shape: tuple[int, ...], dty
 # Evaluations
 
 
-def test_an_accepted_step_costs_one_evaluation_and_a_rejected_one_nothing(mlp: Counting, y0: Tensor) -> None:
-    t = torch.tensor([0.0, 4.0])
-    trace = solve(mlp, y0, t, first_step=1e-3).trace
-    starting = 3 * int((trace.rejected_t <= trace.t[1]).sum())  # attempts at the first two steps
+@pytest.mark.parametrize(("first_step", "first"), [(None, 2), (1e-3, 1), (1.0, 1)])
+def test_an_accepted_step_costs_one_evaluation_and_a_rejected_one_nothing(
+    first_step: float | None, first: int, mlp: Counting, y0: Tensor
+) -> None:
+    trace = solve(mlp, y0, torch.tensor([0.0, 4.0]), first_step=first_step).trace
+    starting = 2 + int((trace.rejected_t <= trace.t[1]).sum())  # attempts at the first two steps
     assert trace.rejected > 0
-    assert trace.nfe == mlp.calls == 1 + 3 * 2 + starting + (trace.accepted - 2)
+    assert trace.nfe == mlp.calls == first + 3 * starting + (trace.accepted - 2)
     assert bool((trace.error_ratio <= 1).all())
+    assert (trace.t[1:] - trace.t[:-1] - trace.dt[:-1]).abs().max() < 1e-12
 
 
 def test_it_needs_fewer_evaluations_than_a_pair_of_the_same_order(mlp: Counting, y0: Tensor) -> None:

@@ -82,7 +82,7 @@ class Method(Protocol):
 
 
 class _Plain:
-    """What methods answer at once unless they are compiled."""
+    """What methods answer unless they are compiled, or remember more than one step."""
 
     def later(self: Method, step: Step | SRIStep, t: Sequence[float]) -> Any:
         """Return the states at once."""
