@@ -63,7 +63,7 @@ def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookke
         assert not found & {"reproduce.runs.store", "reproduce.runs.sweep", "reproduce.report.tables", "reproduce.cli"}
         assert not {"regnde", "regnde.dropin.local_penalty"} & found  # passed on by the package, but not used
     assert "reproduce.data.spiral" in source.source_hashes("spiral_ode")
-    images = {"reproduce.data.mnist", "reproduce.data.registry"}
+    images = {"reproduce.data.mnist", "reproduce.data.images", "reproduce.data.registry"}
     assert images <= set(source.source_hashes("mnist_ode"))
     assert not images & set(source.source_hashes("spiral_ode"))
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from reproduce.data.mnist import Images, load_mnist, validation_split
+from reproduce.data.images import Images, validation_split
+from reproduce.data.mnist import load_mnist
 from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
