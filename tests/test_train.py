@@ -120,24 +120,6 @@ def _first_images(test: experiments.Problem, validation: experiments.Problem) ->
     return together
 
 
-def test_the_paper_profile_holds_the_published_settings() -> None:
-    budget = experiments.get("mnist_ode").budget("paper")
-    assert (budget.steps, budget.batch, budget.optimizer, budget.lr, budget.schedule) == (
-        7500,
-        512,
-        "Adam",
-        1e-3,
-        "constant",
-    )
-    assert (budget.method, budget.rtol, budget.atol) == ("tsit5", 1.4e-8, 1.4e-8)
-    for name in ("local_unbiased", "local_biased"):
-        regularizer = Run("mnist_ode", name, 0, "paper").make_regularizer()
-        assert regularizer is not None
-        assert [regularizer.weight(p) for p in (0.0, 1.0)] == pytest.approx([2.5, 1.0])
-        assert regularizer.settings["step"] == "initial"
-        assert regularizer.settings["times_dt"] is True
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,6 +16,9 @@ from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import SRIStep
 from regnde.solvers.steps import Start, Step
 
+Where = Callable[[Solution, torch.Generator], tuple[int, float, Tensor]]
+"""Draws where a local step starts: index of the accepted step, time, state (batch, ...)."""
+
 
 def local_step(
     solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool = False, recall: bool = True
@@ -61,7 +64,7 @@ def local_error(
 
 
 def local_penalty(
-    where: Callable[[Solution, torch.Generator], tuple[int, float, Tensor]],
+    where: Where,
     *,
     step: str,
     times_dt: bool,

@@ -30,7 +30,7 @@ from reproduce.notebooks.worker import RESULT
 from reproduce.runs import device, events, provenance
 from reproduce.runs.store import PROFILES
 
-REPORT = "12_report"
+REPORT = "13_report"
 """The notebook that reports on the others: executed after them, and always, since they may have made rows."""
 CELL_SECONDS = {"smoke": 900, "quick": 7200, "paper": 7 * 86400}
 """A cell that takes longer hangs."""

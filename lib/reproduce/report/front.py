@@ -17,7 +17,7 @@ from reproduce.report.evidence import Evidence, kept
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
-PICTURE = "12_gain_against_nfe"
+PICTURE = "13_gain_against_nfe"
 BLOCK = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 LINE = re.compile(r"^\* (\w+): ([\d.]+) min on (\d+) cores, commit (\S+), (\d{4}-\d\d-\d\d)$", re.MULTILINE)
 
@@ -56,7 +56,7 @@ def _picture() -> str:
 def _ledger(parts: Sequence[Evidence]) -> str:
     links = (
         "Every claim with its rule and verdict, and the papers' tables beside ours: notebook "
-        "[12 report](notebooks/12_report.ipynb), which a run leaves as one page, `build/<profile>/12_report.html`. "
+        "[13 report](notebooks/13_report.ipynb), which a run leaves as one page, `build/<profile>/13_report.html`. "
         "Where we depart from the papers: [DEVIATIONS.md](DEVIATIONS.md)."
     )
     if not parts:

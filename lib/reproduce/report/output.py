@@ -12,7 +12,7 @@ from reproduce.report import tables
 from reproduce.runs import provenance, store
 from reproduce.runs.store import Row
 
-PAGE = "12_report"
+PAGE = "13_report"
 """Name of the report's notebook, and of its page."""
 
 

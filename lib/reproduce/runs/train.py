@@ -110,7 +110,7 @@ def train(
         raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
     where = devices.ready(device)
     budget = experiment.budget(profile, **overrides)
-    problem = experiment.problem(budget, part, where)
+    problem = experiment.problem(budget, part, where, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initialization").initial_seed())
         model = problem.model().to(where)
@@ -170,7 +170,7 @@ def train(
 def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor], device: str = "cpu") -> Trained:
     """Return a finished run from its stored row and weights (see `run.Run.trained`), on any device."""
     budget, where = experiment.budget(row.profile, **row.budget), devices.ready(device)
-    problem = experiment.problem(budget, row.part, where)
+    problem = experiment.problem(budget, row.part, where, row.seed)
     model = problem.model().to(where)
     model.load_state_dict(weights)
     noise = generator(row.seed, "paths of the evaluation")
@@ -180,7 +180,7 @@ def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor], device
 def learning_rate(budget: Budget, step: int) -> float:
     """Return the learning rate of a training step (counted from 0)."""
     if budget.schedule == "cosine":
-        return budget.lr * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+        return budget.lr_end + (budget.lr - budget.lr_end) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
     if budget.schedule == "inverse":
         return budget.lr / (1 + budget.lr_decay * step)
     return budget.lr
