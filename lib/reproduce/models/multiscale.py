@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class MultiscaleField(nn.Module):
     """The dynamics dy/dt = F(y; x): branches, every one fused with all others, a convolution and a norm.
 
     Norms are those of groups of channels of one image (Wu, He 2018): they mix no images, and evaluating is as training.
-    The injected image makes them see no zeros, near which a norm is steep, where a branch starts from zero.
+    They come behind the injection only, so that no norm sees zeros, near which it is steep, where a state starts at 0.
 
     Args:
         channels: of each branch; a multiple of `groups`.
@@ -71,7 +72,7 @@ class MultiscaleField(nn.Module):
     def forward(self, y: Scales, x: Scales) -> list[Tensor]:
         """Map states and injected images of all resolutions to the derivatives of the states."""
         z = [branch(yi, xi) for branch, yi, xi in zip(self.branches, y, x, strict=True)]
-        fused = [torch.stack([to(zj) for to, zj in zip(row, z, strict=True)]).sum(0) for row in self.fuse]  # type: ignore[call-overload]
+        fused = [reduce(torch.add, [to(zj) for to, zj in zip(row, z, strict=True)]) for row in self.fuse]  # type: ignore[call-overload]
         return [post(both) for post, both in zip(self.post, fused, strict=True)]
 
 
@@ -106,7 +107,11 @@ class MultiscaleODEClassifier(nn.Module):
     The image is encoded by a convolution, norm and relu. The ODE over [0, 1] starts from the encoded image at the
     finest resolution and from zeros at the others, and the encoded image, pooled to each resolution, is injected at
     every evaluation. A convolution, relu and the mean over pixels make features of each branch, a linear layer logits.
-    Interval, start and dy/dt = F(y; x) (no decay -y) are those of the papers' released code, sizes are arguments.
+
+    Interval, start, and dy/dt = F(y; x) without a decay -y are those of the papers' released code. Left out of its
+    architecture: batch norm with the statistics of the batch at hand even in a prediction (here norms of groups),
+    dropout, further norms in a branch, a second encoding convolution, and the residual heads (here one convolution
+    each). It injects the image at the finest resolution only.
 
     Args:
         side: height and width of the images, a multiple of 2^(branches - 1).
