@@ -116,7 +116,8 @@ def local_unbiased(
         weight, weight_end: constant weight, or exponential from the first to the second over training.
         target_nfe: adapt the weight, starting from `weight`, until a training step's solve needs so many evaluations.
         step: size of the step: 'solver' takes that of the accepted step which contains the drawn time,
-            'initial' the heuristic for a first step (the papers' code). Either is clipped to the end.
+            'initial' the heuristic for a first step (the papers' code). Either is clipped to the end. A multistep
+            method goes on from the recorded states before it with 'solver', and starts anew with 'initial'.
         times_dt: multiply by |dt| as the papers do. Without it the penalty's weight does not depend on the tolerance.
         reuse: take the recorded error ratio of the accepted step that contains the drawn time, with its gradient
             through the solver (backpropagation only): no further evaluation, and the box is open.
