@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -43,7 +44,7 @@ def standard_drawing(*, ax: Axes | None = None) -> Axes:
     xs = (1.0, 3.1, 5.6, 8.1, 10.2)
     for x, (text, color) in zip(xs, steps, strict=True):
         _box(ax, x, 1.0, text, plots.PALETTE[color])
-    for left, right in zip(xs, xs[1:], strict=False):
+    for left, right in pairwise(xs):
         _arrow(ax, (left + 0.85, 1.0), (right - 0.85, 1.0))
     _box(ax, 5.6, 2.7, "$f_\\theta$: conv, norm, gelu;\nconv, norm, gelu; conv", plots.PALETTE[0], width=2.7)
     _loop(ax, 5.6)
@@ -60,7 +61,7 @@ def multiscale_drawing(*, ax: Axes | None = None) -> Axes:
     _box(ax, 8.1, 1.0, "conv, relu,\nmean", plots.PALETTE[2])
     _box(ax, 10.2, 1.0, "linear:\n10 logits", plots.PALETTE[2])
     xs = (1.0, 3.1, 5.6, 8.1, 10.2)
-    for left, right in zip(xs, xs[1:], strict=False):
+    for left, right in pairwise(xs):
         _arrow(ax, (left + 0.85, 1.0), (right - 0.85, 1.0))
     _box(ax, 5.6, 2.7, "$F_\\theta(y; x)$: a branch for\neach size, then all fused", plots.PALETTE[0], width=2.7)
     _loop(ax, 5.6)
