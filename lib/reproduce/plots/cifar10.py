@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from reproduce import plots
+from reproduce.plots.lessons import method_look
 
 LEVEL = 0.75
 """Height of a box of the drawings."""
@@ -71,17 +72,17 @@ def multiscale_drawing(*, ax: Axes | None = None) -> Axes:
 
 
 def evaluations(times: Mapping[str, Sequence[float]], *, ax: Axes | None = None) -> Axes:
-    """Draw a mark for each evaluation of f at its time, one line of marks for each solve.
+    """Draw a mark for each evaluation of f at its time, one line of marks for each method.
 
     Args:
-        times: name of a solve to the times at which it evaluated f, in their order.
+        times: method to the times at which its solve evaluated f, in their order.
         ax: axes; None: the current ones.
     """
     ax = ax or plt.gca()
-    for i, (name, at) in enumerate(times.items()):
-        color, marker = plots.PALETTE[i], plots.MARKERS[i]
-        ax.plot(at, range(1, len(at) + 1), color=color, marker=marker, linestyle=plots.DASHES[i], linewidth=0.8,
-                markersize=6, label=f"{name}: {len(at)} evaluations")  # fmt: skip
+    for method, at in times.items():
+        seen = method_look(method)
+        ax.plot(at, range(1, len(at) + 1), color=seen.color, marker=seen.marker, linestyle=seen.dash, linewidth=0.8,
+                markersize=6, label=f"{method}: {len(at)} evaluations")  # fmt: skip
     ax.set(xlabel="time t of an evaluation", ylabel="evaluations of f so far", ylim=(0, None))
     ax.legend(fontsize="small")
     return ax
@@ -94,8 +95,7 @@ def _box(ax: Axes, x: float, y: float, text: str, color: Any, *, width: float = 
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "0.35", "linewidth": 1.2}
-    ax.add_patch(FancyArrowPatch(start, end, **style))
+    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color="0.35", linewidth=1.2))
 
 
 def _loop(ax: Axes, x: float) -> None:
