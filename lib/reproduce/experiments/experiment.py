@@ -60,8 +60,9 @@ class Budget(BaseModel):
     optimizer: Literal["Adam", "Adamax"] = "Adam"
     lr: PositiveFloat
     schedule: Literal["constant", "cosine", "inverse"] = "constant"
-    """Learning rate over training: as it is, falling to zero along half a cosine, or lr / (1 + lr_decay * step)."""
+    """Learning rate over training: as it is, falling to lr_end along half a cosine, or lr / (1 + lr_decay * step)."""
     lr_decay: NonNegativeFloat = 1e-5
+    lr_end: NonNegativeFloat = 0.0
     method: Literal["tsit5", "dopri5", "bosh3", "vcab3", "sosri", "sosri2"] = "tsit5"
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
