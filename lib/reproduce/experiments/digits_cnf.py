@@ -14,17 +14,23 @@ import torch
 from torch import Tensor
 
 from reproduce.data.digits import Digits, load_digits, validation_split
-from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem, Setting
 from reproduce.models.fields import TimeMLP
 from reproduce.models.flow import Dequantized, Flow
 from reproduce.models.gaussian import moments
 
 EVERY_SEED = ("none", "local_unbiased", "local_biased", "no_dynamics")
 FIRST_SEED = ("global_error", "kinetic_jacobian", "taynode", "steer", "local_biased:released", "local_biased:text")
-RELEASED = {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True, "detach_k1": True}
+RELEASED: dict[str, Setting] = {
+    "weight": 2.5,
+    "weight_end": 1.0,
+    "step": "initial",
+    "times_dt": True,
+    "detach_k1": True,
+}
 """The papers' code has no density; this is its penalty with the weight for MNIST, whose loss is in nats for each image,
 too."""
-TEXT = {**RELEASED, "detach_k1": False}
+TEXT: dict[str, Setting] = {**RELEASED, "detach_k1": False}
 PAPER = Budget(
     steps=10_000,
     batch=256,
@@ -51,9 +57,9 @@ PAPER = Budget(
         "kinetic_jacobian": {"weight": 0.44},
     },
 )
-"""FFJORD's solver tolerance, learning rate and two hidden layers; steps, width and batch are ours, for data that are few
-and small. kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel; 64 pixels
-and nats make 0.44 of it. The other weights are those of quick or of MNIST (global_error, released, text)."""
+"""FFJORD's tolerance, learning rate and number of hidden layers; steps, width and batch are ours, for data that are few
+and small. kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel, which is
+0.44 against nats for 64 pixels. The other weights are those of quick, or of the papers' MNIST (released, text)."""
 QUICK = PAPER.but(
     steps=400,
     batch=128,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regnde import Rate, Solution
-from reproduce.models.fields import TimeMLP
+from reproduce.models.fields import TimeLinear, TimeMLP
 from reproduce.models.solve import Solve
 
 TRACES = ("exact", "hutchinson")
@@ -26,7 +26,7 @@ def velocity_and_tangent(mlp: TimeMLP, t: Tensor, z: Tensor, e: Tensor) -> tuple
     """
     last = len(mlp.layers) - 1
     for i, layer in enumerate(mlp.layers):
-        z, e = layer(t, z), functional.linear(e, layer.linear.weight[:, :-1])  # (batch, width)
+        z, e = layer(t, z), functional.linear(e, weight_of(layer))  # (batch, width)
         if i < last:
             z = torch.tanh(z)
             e = (1 - z * z) * e
@@ -43,12 +43,18 @@ def velocity_and_trace(mlp: TimeMLP, t: Tensor, z: Tensor) -> tuple[Tensor, Tens
     for layer in mlp.layers[:-1]:
         z = torch.tanh(layer(t, z))
         slopes.append(1 - z * z)  # (batch, hidden)
-    first, *between, out = (layer.linear.weight[:, :-1] for layer in mlp.layers)
+    first, *between, out = (weight_of(layer) for layer in mlp.layers)
     if not between:
         trace = slopes[0] @ (first * out.T).sum(1, keepdim=True)
     else:
         trace = ((slopes[1] @ (between[0] * (first @ out).T)) * slopes[0]).sum(1, keepdim=True)
     return mlp.layers[-1](t, z), trace
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return what a layer of a TimeMLP does to its input, (d_out, d_in), without its column for the time."""
+    assert isinstance(layer, TimeLinear)
+    return layer.linear.weight[:, :-1]
 
 
 class Augmented(nn.Module):
@@ -95,7 +101,7 @@ def check_velocity(velocity: TimeMLP) -> None:
             "the trace is known in closed form for one or two hidden layers without a last tanh: expected 2 or 3 "
             f"layers, found {len(layers)}, output_tanh={velocity.output_tanh}"
         )
-    d_in, d_out = layers[0].linear.in_features - 1, layers[-1].linear.out_features
+    d_in, d_out = weight_of(layers[0]).shape[1], weight_of(layers[-1]).shape[0]
     if d_in != d_out:
         raise ValueError(f"a velocity has the shape of the state: expected {d_in} outputs, found {d_out}")
 
@@ -120,19 +126,24 @@ class Flow(nn.Module):
         ValueError: an unknown trace, or a center or scale that cannot be.
     """
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, velocity: TimeMLP, *, center: Tensor, scale: Tensor, trace: str = "hutchinson") -> None:
         super().__init__()
         if trace not in TRACES:
             raise ValueError(f"unknown trace {trace!r}: expected one of {', '.join(TRACES)}")
         check_velocity(velocity)
-        d = velocity.layers[0].linear.in_features - 1
+        d = weight_of(velocity.layers[0]).shape[1]
         if center.shape != (d,) or scale.shape != (d,):
             raise ValueError(
                 f"expected center and scale ({d},) for a velocity on R^{d}, found {tuple(center.shape)} and "
                 f"{tuple(scale.shape)}"
             )
         if not (center.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
-            raise ValueError("expected a finite center and finite scales above 0: a component that never varies has none")
+            raise ValueError(
+                "expected a finite center and finite scales above 0 (a component that never varies has none)"
+            )
         self.velocity, self.trace = velocity, trace
         self.register_buffer("center", center)
         self.register_buffer("scale", scale)
