@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 Batch = Any
 Setting = bool | int | float | str
 CPU = torch.device("cpu")
+HOST_METHODS = {"torchsde": ("milstein", "srk", "euler"), "torchdiffeq": ("dopri5", "bosh3")}
+"""Host -> its methods that a budget may train with; the first is taken where a budget names none."""
 
 
 class Entry(BaseModel):
@@ -50,13 +52,16 @@ class Budget(BaseModel):
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
     """Error estimate of an SDE's step; see sri_steps.ERROR_ESTIMATES."""
-    gradient: Literal["backprop", "checkpoint"] = "backprop"
-    """How the own solver is differentiated."""
-    host: Literal["own", "torchsde"] = "own"
-    """What solves while training: the own adaptive solver (open box), or torchsde with fixed steps (closed box)."""
-    host_method: Literal["milstein", "srk", "euler"] = "milstein"
-    """torchsde's method, and its fixed step, which is that of the local penalty, too."""
+    gradient: Literal["backprop", "checkpoint", "adjoint"] = "backprop"
+    """How a training step's solve is differentiated: the own solver by 'backprop' or 'checkpoint', torchdiffeq by
+    'backprop' or 'adjoint' (the continuous adjoint), torchsde by 'backprop'."""
+    host: Literal["own", "torchsde", "torchdiffeq"] = "own"
+    """What solves while training: the own adaptive solver (open box), or, as a closed box, torchsde with fixed steps or
+    torchdiffeq with adaptive ones."""
+    host_method: str | None = None
+    """The host's method; None: the first of HOST_METHODS."""
     host_dt: PositiveFloat = 0.1
+    """torchsde's fixed step, which is that of the local penalty, too."""
     rtol: NonNegativeFloat
     atol: NonNegativeFloat
     also_at: tuple[PositiveFloat, ...] = ()
@@ -79,9 +84,25 @@ class Budget(BaseModel):
     """Settings for regularizers of the menu, by name; the others run with their defaults. A name may have a variant
     after a colon, for one regularizer with several settings: "local_biased:initial"."""
 
+    @model_validator(mode="after")
+    def _check_host(self) -> Budget:
+        """Refuse a gradient or a method that what solves does not have."""
+        known = {"own": ("backprop", "checkpoint"), "torchsde": ("backprop",), "torchdiffeq": ("backprop", "adjoint")}
+        if self.gradient not in known[self.host]:
+            raise ValueError(f"host {self.host!r} has gradient {known[self.host]}, found {self.gradient!r}")
+        methods = HOST_METHODS.get(self.host, ())
+        if self.host_method is not None and self.host_method not in methods:
+            raise ValueError(f"host {self.host!r} has host_method {methods}, found {self.host_method!r}")
+        return self
+
     def but(self, **changes: Any) -> Budget:
         """Return a checked copy with entries replaced; pydantic's ValidationError (a ValueError) for a wrong one."""
         return Budget.model_validate({**self.model_dump(), **changes})
+
+    @property
+    def method_of_host(self) -> str:
+        """The host's method; KeyError for the own solver."""
+        return self.host_method or HOST_METHODS[self.host][0]
 
     def of_one_run(self) -> dict[str, Any]:
         """Return the entries that one run depends on, as plain data: part of its key."""
@@ -97,7 +118,7 @@ class Problem:
     note: str
     """What it can and cannot show, in words; empty when there is nothing to say."""
     files: tuple[tuple[str, str], ...]
-    """(name, sha256) of what the data consist of; part of a row's key."""
+    """(name, sha256) of what the data consist of, or (name, recipe) where they are made; part of a row's key."""
     n_train: int
     """Number of training examples that batches are drawn from."""
     train_batch: Callable[[Tensor], Batch]
@@ -116,10 +137,13 @@ class Problem:
 
 
 class MakeProblem(Protocol):
-    """Makes the problem of a budget, its data on a device."""
+    """Makes the problem of a budget and a run's seed, its data on a device."""
 
-    def __call__(self, budget: Budget, part: str, device: torch.device = CPU) -> Problem:
-        """Return the problem; with part 'validation' a part of the training data is held out."""
+    def __call__(self, budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
+        """Return the problem; with part 'validation' a part of the training data is held out.
+
+        Data without a split of their own are split, or made, by the run's seed, as the papers do.
+        """
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _images(source: str, part: str) -> Images:
     return images if part == "test" else validation_split(images, len(images.x_train) // 6, seed=0)
 
 
-def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
     """Return the images of a budget as a Problem; `limit` in budget.data shortens both parts (smoke profile)."""
     images = _images(str(budget.data["source"]), part)
     limit = int(budget.data.get("limit", len(images.x_train)))

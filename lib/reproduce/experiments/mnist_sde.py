@@ -74,9 +74,9 @@ SMOKE = QUICK.but(
 )
 
 
-def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
     """Return the images of a budget as a Problem: those of mnist_ode, with a neural SDE."""
-    images = mnist_ode.problem(budget, part, device)
+    images = mnist_ode.problem(budget, part, device, seed)
     d_in, n_classes = 784, 10
     sizes = {name: int(value) for name, value in budget.model.items()}
     return replace(images, model=partial(NeuralSDE, d_in=d_in, n_classes=n_classes, **sizes))

@@ -87,18 +87,18 @@ class Batch(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def _loaded(source: str, limit: int | None, part: str) -> Stays:
-    stays = load_physionet(source=source, limit=limit)
-    return stays if part == "test" else validation_split(stays, len(stays.values_train) // 5, seed=0)
+def _loaded(source: str, limit: int | None, part: str, seed: int) -> Stays:
+    stays = load_physionet(source=source, limit=limit, split_seed=seed)
+    return stays if part == "test" else validation_split(stays, len(stays.values_train) // 5, seed=seed)
 
 
-def stays_of(budget: Budget, part: str) -> Stays:
+def stays_of(budget: Budget, part: str, seed: int = 0) -> Stays:
     """Return the stays of a budget; with part 'validation' a fifth of the training stays stands for the test stays.
 
-    All seeds share one split of the stays (the papers draw one for each run).
+    Each seed has its own split of the stays, as each run of the papers has.
     """
     limit = budget.data.get("limit")
-    return _loaded(str(budget.data["source"]), None if limit is None else int(limit), part)
+    return _loaded(str(budget.data["source"]), None if limit is None else int(limit), part, seed)
 
 
 def kl_weight(step: int) -> float:
@@ -126,9 +126,9 @@ def metric(output: Prediction, batch: Batch) -> float:
     return (squared / batch.observed.sum()).item()
 
 
-def problem(budget: Budget, part: str, device: torch.device = CPU) -> Problem:
+def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
     """Return the stays of a budget (see `stays_of`) as a Problem."""
-    stays = stays_of(budget, part)
+    stays = stays_of(budget, part, seed)
     n_test, dtype = len(stays.values_test), torch.get_default_dtype()
     values_train, mask_train = stays.values_train.to(device), stays.mask_train.to(device)
 

@@ -78,9 +78,12 @@ def solve_equation(
     if "rate" in wanted and hasattr(f, "g"):
         raise ValueError("rates (taynode, kinetic_jacobian) are derivatives along an ODE's solution: an SDE has none")
     if not hosted:
-        settings |= {"gradient": budget.gradient, "controller": budget.controller, "parameters": tuple(f.parameters())}
+        gradient = budget.gradient if budget.host == "own" else "backprop"
+        settings |= {"gradient": gradient, "controller": budget.controller, "parameters": tuple(f.parameters())}
     if not hasattr(f, "g"):
-        return solve_ode(f, y0, t, method=budget.method, **settings)
+        if not hosted:
+            return solve_ode(f, y0, t, method=budget.method, **settings)
+        return odeint_solve(f, y0, t, method=budget.method_of_host, gradient=budget.gradient, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
     settings |= {
@@ -89,7 +92,7 @@ def solve_equation(
     }
     if hosted:
         return sdeint_solve(
-            f, y0, t, dt=budget.host_dt, method=budget.host_method, own_method=budget.method, **settings
+            f, y0, t, dt=budget.host_dt, method=budget.method_of_host, own_method=budget.method, **settings
         )
     return solve_sde(f.f, f.g, y0, t, method=budget.method, **settings)
 

@@ -47,6 +47,7 @@ class Run:
         """The run in words: experiment/regularizer/seed@tolerance; the training's solver and device if not usual."""
         budget = self.budget()
         host = "" if budget.host == "own" else f"/{budget.host}"
+        host += "" if budget.gradient == "backprop" else f"-{budget.gradient}"
         device = "" if self.device == "cpu" else f"/{self.device}"
         return f"{self.experiment}/{self.regularizer}/{self.seed}@{budget.rtol:g}{host}{device}"
 
@@ -63,7 +64,7 @@ class Run:
 
     def ingredients(self) -> dict[str, Any]:
         """Return what the run depends on beside its settings: see `key.ingredients`."""
-        problem = experiments.get(self.experiment).problem(self.budget(), self.part)
+        problem = experiments.get(self.experiment).problem(self.budget(), self.part, seed=self.seed)
         return keys.ingredients(self.experiment, problem, self.device)
 
     def key(self) -> str:

@@ -64,8 +64,9 @@ class Row:
 
     @property
     def host(self) -> str:
-        """What solved while training: 'own' (open box) or another library (closed box)."""
-        return str(self.budget.get("host", "own"))
+        """What solved while training: 'own' (open box) or another library (closed box), with its adjoint if it was."""
+        host = str(self.budget.get("host", "own"))
+        return f"{host}, adjoint" if self.budget.get("gradient") == "adjoint" else host
 
 
 def key_of(parts: Mapping[str, Any]) -> str:

@@ -110,7 +110,7 @@ def train(
         raise ValueError(f"unknown part {part!r}; choose 'test' or 'validation'")
     where = devices.ready(device)
     budget = experiment.budget(profile, **overrides)
-    problem = experiment.problem(budget, part, where)
+    problem = experiment.problem(budget, part, where, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initialization").initial_seed())
         model = problem.model().to(where)
@@ -172,7 +172,7 @@ def train(
 def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor], device: str = "cpu") -> Trained:
     """Return a finished run from its stored row and weights (see `run.Run.trained`), on any device."""
     budget, where = experiment.budget(row.profile, **row.budget), devices.ready(device)
-    problem = experiment.problem(budget, row.part, where)
+    problem = experiment.problem(budget, row.part, where, row.seed)
     model = problem.model().to(where)
     model.load_state_dict(weights)
     noise = generator(row.seed, "paths of the evaluation")
