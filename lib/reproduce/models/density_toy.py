@@ -19,7 +19,7 @@ def two_moons(n: int, *, noise: float = 0.1, seed: int = 0) -> Tensor:
 
 
 def fit_flow(
-    points: Tensor, *, solve: Solve, hidden: int = 32, steps: int = 150, batch: int = 256, lr: float = 3e-2, seed: int
+    points: Tensor, *, solve: Solve, hidden: int = 64, steps: int = 200, batch: int = 256, lr: float = 5e-2, seed: int
 ) -> Flow:
     """Train a flow on points (n, 2) with Hutchinson's estimate, Adam, and a learning rate that falls along a cosine.
 

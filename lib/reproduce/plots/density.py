@@ -145,5 +145,5 @@ def likelihoods(values: Mapping[str, Any], *, ax: Axes, gaussian: Any = None) ->
                 label=f"{label}: mean {found.mean():.1f}")  # fmt: skip
         ax.axvline(found.mean(), ymax=0.06, color=color, linewidth=3)
     ax.set(xlabel="log-likelihood of a test image, nats", ylabel="number of images")
-    ax.legend(fontsize="small", loc="upper left")
+    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # inside it would hide data
     return ax
