@@ -21,8 +21,9 @@ from reproduce.data.digits import checked, load_digits, validation_split
 from reproduce.experiments import digits_cnf
 from reproduce.models.density_toy import at, density_on_grid, fit_flow, two_moons
 from reproduce.models.fields import TimeMLP
-from reproduce.models.flow import Augmented, Dequantized, Flow, sample, signs, standard_normal_log_density
+from reproduce.models.flow import Augmented, Dequantized, Flow, sample, signs
 from reproduce.models.gaussian import SHRINKAGES, choose_gaussian, fit_gaussian, moments
+from reproduce.models.losses import standard_normal_log_density
 from reproduce.models.solve import hold_still
 from reproduce.runs.evaluation import against_reference, solver
 from reproduce.runs.train import train

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from regnde import Rate, Solution
 from reproduce.models.fields import TimeLinear, TimeMLP
+from reproduce.models.losses import standard_normal_log_density
 from reproduce.models.solve import Solve
 
 TRACES = ("exact", "hutchinson")
@@ -104,11 +104,6 @@ def check_velocity(velocity: TimeMLP) -> None:
     d_in, d_out = weight_of(layers[0]).shape[1], weight_of(layers[-1]).shape[0]
     if d_in != d_out:
         raise ValueError(f"a velocity has the shape of the state: expected {d_in} outputs, found {d_out}")
-
-
-def standard_normal_log_density(z: Tensor) -> Tensor:
-    """Return the log-density (batch,) of N(0, I) at z (batch, d), in nats."""
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
 
 
 class Flow(nn.Module):
