@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,8 @@ from reproduce.models.flow import Augmented, Dequantized, Flow, sample, signs
 from reproduce.models.gaussian import SHRINKAGES, choose_gaussian, fit_gaussian, moments
 from reproduce.models.losses import standard_normal_log_density
 from reproduce.models.solve import hold_still
+from reproduce.plots import density as plots_density
+from reproduce.report.density import cost_and_correctness
 from reproduce.runs.evaluation import against_reference, solver
 from reproduce.runs.train import train
 
@@ -504,6 +508,37 @@ def test_the_control_is_the_gaussian_without_correlations() -> None:
     x, u = (torch.cat(parts) for parts in zip(*problem.test_batches("test"), strict=True))
     found = problem.model().eval()((x, u), hold_still)[0]
     torch.testing.assert_close(found.double(), alone.log_density(x + u), rtol=1e-4, atol=1e-3)
+
+
+def test_the_table_shows_cost_and_correctness_of_each_regularizer_and_wants_a_reference() -> None:
+    experiment = experiments.get("digits_cnf")
+    rows = [
+        train(experiment, make_regularizer(name), seed, "smoke").row for name in ("none", "steer") for seed in (0, 1)
+    ]
+    rows.append(train(experiment, None, 0, "smoke").row)
+    table = cost_and_correctness(rows).set_index("regularizer")
+    assert list(table.index) == ["vanilla", "STEER", "control: no dynamics"]
+    values = [row.metrics["log_likelihood"] for row in rows[:2]]
+    assert table.loc["vanilla", "log-likelihood [nats]"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+    assert table.loc["vanilla", "error of one image"] == f"{np.mean([r.metrics['solver_error'] for r in rows[:2]]):.1e}"
+    assert table.loc["control: no dynamics", "NFE"] == "0.0"
+    assert table["seeds"].tolist() == [2, 2, 1]
+    other = replace(rows[0], metrics={"log_likelihood": 0.0, "train_log_likelihood": 0.0})
+    with pytest.raises(ValueError, match="no metric 'solver_error'"):
+        cost_and_correctness([other])
+
+
+def test_pictures_show_what_they_are_given() -> None:
+    fig, (left, right) = plt.subplots(1, 2)
+    pictures = np.arange(3 * D, dtype=float).reshape(3, D) % 17
+    plots_density.digits(pictures, columns=2, ax=left, titles=["a", "b", "c"])
+    sheet = np.asarray(left.images[0].get_array())
+    assert np.array_equal(sheet[:8, :8], pictures[0].reshape(8, 8))
+    assert np.array_equal(sheet[11:, :8], pictures[2].reshape(8, 8))
+    curve = [(1e-3, 20.0, 1e-2), (1e-5, 44.0, 1e-4)]
+    plots_density.error_against_nfe({"none": curve}, ax=right)
+    assert right.lines[0].get_xydata().tolist() == [[20.0, 1e-2], [44.0, 1e-4]]
+    plt.close(fig)
 
 
 @pytest.mark.slow
