@@ -107,19 +107,17 @@ def error_against_nfe(curves: Mapping[str, Sequence[tuple[float, float, float]]]
 
     Args:
         curves: regularizer to (tolerance, NFE, mean absolute error in nats), one for each tolerance.
-        ax: axes; both become logarithmic.
+        ax: axes; the vertical one becomes logarithmic.
     """
     for i, (name, curve) in enumerate(curves.items()):
         seen = plots.look(name)
         tolerance, nfe, error = (np.array(column) for column in zip(*curve, strict=True))
-        ax.loglog(nfe, error, color=seen.color, marker=seen.marker, linestyle=seen.dash, label=tables.label(name))
-        for j in range(len(tolerance)):
-            ax.annotate(f"{tolerance[j]:.0e}".replace("e-0", "e-"), (nfe[j], error[j]), fontsize=7, color="0.25",
-                        xytext=(6, 4) if i == 0 else (-6, -9), textcoords="offset points",
-                        ha="left" if i == 0 else "right")  # fmt: skip
-    ticks = [10, 20, 50, 100, 200]
-    ax.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
-    ax.xaxis.set_minor_formatter("")
+        ax.semilogy(nfe, error, color=seen.color, marker=seen.marker, linestyle=seen.dash, label=tables.label(name))
+        right = i == 0  # the first one's tolerances stand to its right, the others' to their left
+        for point in zip(nfe, error, tolerance, strict=True):
+            ax.annotate(f"{point[2]:.0e}".replace("e-0", "e-"), point[:2], fontsize=7, color="0.25",
+                        xytext=(6, 4) if right else (-6, -9), textcoords="offset points",
+                        ha="left" if right else "right")  # fmt: skip
     ax.set(xlabel="evaluations of the field for one batch (NFE)", ylabel="error of the likelihood, nats for each image")
     ax.legend(fontsize="small")
     return ax
