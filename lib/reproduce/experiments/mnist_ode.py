@@ -14,6 +14,7 @@ from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
     PAPERS_FORMS,
+    STABILITY,
     Budget,
     Entry,
     Experiment,
@@ -29,8 +30,6 @@ FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kineti
 ON_TRAIN = 2_000
 """Training images, at most, on which a finished model is measured, too."""
 TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
-TSIT5_STABILITY = 3.5068
-"""What the released scripts divide Tsit5's stiffness estimate by: the size of its region of stability."""
 PAPER = Budget(
     steps=7500,
     batch=512,
@@ -44,7 +43,7 @@ PAPER = Budget(
     regularizers={
         "steer": {"fraction": 0.5},
         "global_error": {"weight": 100.0, "weight_end": 10.0, "over": "mean"},
-        "global_stiffness": {"weight": 0.1 / TSIT5_STABILITY, "over": "max"},
+        "global_stiffness": {"weight": 0.1 / STABILITY["tsit5"], "over": "max"},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
         **papers_forms(weight=2.5, weight_end=1.0),
