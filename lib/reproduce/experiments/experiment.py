@@ -82,6 +82,9 @@ class Budget(BaseModel):
     also_at: tuple[PositiveFloat, ...] = ()
     """Tolerances at which the NFE of the trained model is measured, too, with our solver and with the hosts' (see
     evaluation.nfe_elsewhere)."""
+    reference: PositiveFloat | None = None
+    """Factor on both tolerances, below 1, of the solve that the metric is measured with, in float64, where the output
+    is a solution itself (see evaluation.against_reference); None: the metric is that of the solve in use."""
     seeds: tuple[int, ...] = (0, 1, 2)
     runs: tuple[Entry, ...] = ()
     """Everything that the profile trains."""

@@ -90,3 +90,8 @@ def kl_from_standard_normal(mean: Tensor, std: Tensor) -> Tensor:
     beside a likelihood that is a mean over observations.
     """
     return 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
+
+
+def standard_normal_log_density(z: Tensor) -> Tensor:
+    """Return the log-density (batch,) of N(0, I) at z (batch, d), in nats."""
+    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))

@@ -142,7 +142,7 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     def number(value: float, form: str, unit: str = "") -> str:
         return "" if math.isnan(value) else f"{value:z{form}}{unit}"
 
-    form = f".{digits}f" if percent else f".{digits}g"
+    form = f".{digits}f" if percent else ".2f" if metric == "log_likelihood" else f".{digits}g"
     several = comparison["host"].nunique() > 1
     return pd.DataFrame(
         {

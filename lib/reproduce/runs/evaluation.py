@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from regnde import BrownianPath, Field, Regularizer, Solution, odeint_solve, sdeint_solve, solve_ode, solve_sde
 from reproduce.experiments import Budget, Problem
-from reproduce.models.solve import Solve
+from reproduce.models.solve import Solve, hold_still
 from reproduce.runs import device as devices
 
 TIMINGS = 10
@@ -50,7 +51,8 @@ def solver(
             t, sampled_t = regularizer.times(t, rng)
             wanted = {"sampled_t": sampled_t, "records": regularizer.records}
             if regularizer.rate is not None:
-                wanted["rate"] = regularizer.rate(rng)
+                rate = regularizer.rate(rng)
+                wanted["rate"] = f.rate_of(rate) if hasattr(f, "rate_of") else rate
         return solve_equation(f, y0, t, budget, noise=noise, hosted=training and budget.host != "own", **wanted)
 
     return solve
@@ -173,3 +175,56 @@ def nfe_elsewhere(model: nn.Module, problem: Problem, part: str, budget: Budget,
         for name, solve in (("nfe", solver(at, noise=noise)), ("nfe_host", adaptive_host(at, noise=noise))):
             found[f"{name}@{tolerance:g}"] = model(inputs, solve, noise)[1].trace.nfe
     return found
+
+
+@torch.no_grad()
+def against_reference(
+    model: nn.Module, problem: Problem, part: str, budget: Budget, solve: Solve, *, metric: str, seed: int
+) -> dict[str, float]:
+    """Measure an output that is a solution itself: as it is, and as the solve in use computes it.
+
+    As it is: a copy of the model in float64, solved at `budget.reference` times the tolerances.
+
+    Args:
+        model: its output is one number for each example, (batch,).
+        solve: the one in use; the control's `hold_still` stays as it is.
+        metric: its name.
+        seed: of the model's noise, as in `evaluate`.
+
+    Returns:
+        The metric as it is, under its own name; as computed, with '_in_use'; 'solver_error', the mean absolute
+        difference of the two outputs over examples. Nothing where the budget asks for no reference.
+
+    Raises:
+        ValueError: a reference that is not below 1, or an output of another shape.
+    """
+    if budget.reference is None:
+        return {}
+    if budget.reference >= 1:
+        raise ValueError(f"reference: expected a factor below 1 on the tolerances, found {budget.reference}")
+    tight = budget.but(rtol=budget.reference * budget.rtol, atol=budget.reference * budget.atol)
+    purpose, exact = f"noise of the evaluation on {part}", copy.deepcopy(model).double().eval()
+    noises = generator(seed, purpose), generator(seed, purpose)
+    solve_tight = solve if solve is hold_still else solver(tight, noise=generator(seed, "paths of the reference"))
+    model.eval()
+    columns = []
+    for batch in problem.test_batches(part):
+        inputs = problem.inputs(batch)
+        used = model(inputs, solve, noises[0])[0]
+        real = exact(_double(inputs), solve_tight, noises[1])[0]
+        if not isinstance(used, Tensor) or used.ndim != 1:
+            raise ValueError("a reference compares outputs of one number for each example, (batch,); found another")
+        columns.append((len(used), problem.metric(real, batch), problem.metric(used, batch), (used - real).abs()))
+    n = sum(size for size, *_ in columns)
+    return {
+        metric: sum(size * value for size, value, _, _ in columns) / n,
+        f"{metric}_in_use": sum(size * value for size, _, value, _ in columns) / n,
+        "solver_error": sum(difference.sum().item() for *_, difference in columns) / n,
+    }
+
+
+def _double(inputs: Any) -> Any:
+    """Return inputs, a tensor or a tuple of them, with floating-point numbers in float64."""
+    if isinstance(inputs, Tensor):
+        return inputs.double() if inputs.is_floating_point() else inputs
+    return tuple(_double(part) for part in inputs)

@@ -20,7 +20,7 @@ from reproduce.experiments import Budget, Experiment, Problem
 from reproduce.models.solve import Solve, hold_still
 from reproduce.runs import checkpoint, key, provenance, source, store
 from reproduce.runs import device as devices
-from reproduce.runs.evaluation import evaluate, generator, nfe_elsewhere, solver
+from reproduce.runs.evaluation import against_reference, evaluate, generator, nfe_elsewhere, solver
 from reproduce.runs.store import Row
 
 IMPORTED = time.time()
@@ -123,6 +123,7 @@ def train(
     solve = hold_still if regularizer is None else solver(budget, noise=generator(seed, "paths of the evaluation"))
     measured = evaluate(model, problem, part, solve, seed=seed, step=budget.steps)
     on_train = evaluate(model, problem, "train", solve, seed=seed, step=budget.steps)
+    reference = against_reference(model, problem, part, budget, solve, metric=experiment.metric, seed=seed)
     elsewhere = {} if regularizer is None else nfe_elsewhere(model, problem, part, budget, seed=seed)
     tail = history[-max(1, len(history) // 10) :]
     row = Row(
@@ -144,6 +145,7 @@ def train(
             experiment.metric: measured.metric,
             "train_loss": on_train.loss,
             f"train_{experiment.metric}": on_train.metric,
+            **reference,
             **elsewhere,
         },
         nfe=measured.nfe,
