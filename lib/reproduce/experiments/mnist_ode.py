@@ -62,8 +62,8 @@ PAPER = Budget(
 """LOCAL's settings, with the global weights of GLOBAL's script and the local stiffness's of LOCAL's (D12); ours are the
 plain local rows' weights, and those of taynode and kinetic_jacobian."""
 CLOSED: dict[str, Any] = {"host": "torchdiffeq", "steps": 150, "history_every": 10}
-"""The closed box: trained through torchdiffeq as it is; for fewer steps, since its continuous adjoint takes some five times
-as long as backpropagation through our own solver."""
+"""The closed box: trained through torchdiffeq as it is; for fewer steps, since its continuous adjoint takes several
+times as long as backpropagation through our own solver."""
 QUICK = PAPER.but(
     steps=400,
     batch=128,
