@@ -61,8 +61,8 @@ QUICK = PAPER.but(
 field. As a solve has few evaluations here, the running averages of batch norm follow them more slowly than in the
 papers. Channels, momentum, learning rate and the biased weight: short ladders on 2,000 training images held out
 (part='validation'), seed 0. Biased weights from 0.03 to 0.3 needed the same few evaluations; the middle one is taken,
-for the unbiased penalty, too. The global weight is that of mnist_ode. A first sweep at the rate 1.5e-2 trained badly with
-seed 2, as its test rows showed; the rate was lowered after that, on the held-out images, with seeds 1 and 2."""
+for the unbiased penalty, too. The global weight is that of mnist_ode. A first sweep at the rate 1.5e-2 trained badly
+with seed 2, as its test rows showed; the rate was lowered after that, on the held-out images, with seeds 1 and 2."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "standin", "pool": 4, "limit": 64})
 
 
