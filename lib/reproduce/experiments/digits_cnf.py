@@ -52,9 +52,9 @@ PAPER = Budget(
         "kinetic_jacobian": {"weight": 0.44},
     },
 )
-"""FFJORD's tolerance, learning rate and number of hidden layers; steps, width and batch are ours, for data that are few
-and small. kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel, which is
-0.44 against nats for 64 pixels. The other weights are those of quick, or of the papers' MNIST (released, text)."""
+"""Tolerance and learning rate are FFJORD's; depth, width, steps and batch are ours, for data that are few and small.
+kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel, which is 0.44 against
+nats for 64 pixels. The other weights are those of quick, or of the papers' MNIST (released, text)."""
 QUICK = PAPER.but(
     steps=300,
     batch=128,
