@@ -169,6 +169,18 @@ def test_an_attempt_is_one_copy_and_one_reading(method: str) -> None:
     assert crossed == {"written": attempts, "read": attempts + ONCE}
 
 
+def test_an_attempt_of_a_step_from_memory_is_one_reading_and_no_copy() -> None:
+    with FakeGPU(numbers=(0.5, 0.5, 0.5, 1.5)) as gpu:
+        f = field()
+        solution, crossed = solved(gpu, f, method="vcab3", first_step=0.1, records=frozenset({"error_ratio"}))
+        trace = solution.trace
+        assert trace.rejected
+        assert crossed == {"written": 2, "read": trace.accepted + trace.rejected + 2}, "the copies are those to start"
+        i = trace.accepted - 1
+        check_gradients(solution.y.sum() + trace.error_ratio.sum(), f)
+        check_gradients(local_error(solution, float(trace.t[i]), trace.y[i], float(trace.dt[i])), f)
+
+
 def test_a_step_with_output_times_or_sampled_ones_is_one_copy_more_for_either(gpu: FakeGPU) -> None:
     t = torch.linspace(0, 1, 41, dtype=torch.float64)
     how = {"step_sizes": [0.11] * 8 + [0.5]}

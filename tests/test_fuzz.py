@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regnde import CONTROLLERS, SRI_TABLEAUS, TABLEAUS, Solution, SolverError, solve_ode, solve_sde
+from regnde import CONTROLLERS, SRI_TABLEAUS, Solution, SolverError, solve_ode, solve_sde
+from regnde.solvers.solve import METHODS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 MAX_STEPS = 60
@@ -157,7 +158,7 @@ def check(problem: Problem, solution: Solution) -> None:
 @given(
     problem=problems(),
     field=st.sampled_from([plain, reused, halves]),
-    method=st.sampled_from(list(TABLEAUS)),
+    method=st.sampled_from(list(METHODS)),
     controller=st.sampled_from(list(CONTROLLERS)),
     first=st.one_of(st.none(), powers),
     grad=st.booleans(),
@@ -218,7 +219,7 @@ def test_a_linear_sde_is_solved_right_or_refused(
 @given(
     problem=problems(),
     kind=st.sampled_from(["nan", "inf", "jump", "explodes", "pole", "noise", "nan start"]),
-    method=st.sampled_from(list(TABLEAUS)),
+    method=st.sampled_from(list(METHODS)),
     where=st.floats(0.0, 1.0),
 )
 def test_a_field_with_holes_jumps_and_poles_ends_within_its_steps(
@@ -246,7 +247,8 @@ def test_a_field_with_holes_jumps_and_poles_ends_within_its_steps(
         return
     assert solution.trace.accepted + solution.trace.rejected <= MAX_STEPS
     assert torch.isfinite(solution.y).all()
-    if kind == "jump" and problem.y0.numel():  # a step over the jump may take it to lie anywhere inside
+    if kind == "jump" and problem.y0.numel() and method != "vcab3":  # which looks at f only behind a step
+        # a step over the jump may take it to lie anywhere inside
         turned = problem.y0.double() * math.exp(problem.rate * (2 * (at - t0) - (t1 - t0)))
         blind = math.expm1(2 * abs(problem.rate) * float(solution.trace.dt.abs().max())) * problem.largest
         late = (solution.y[-1].double() - turned).abs()
@@ -255,7 +257,7 @@ def test_a_field_with_holes_jumps_and_poles_ends_within_its_steps(
 
 @pytest.mark.slow
 @often
-@given(problem=problems(), method=st.sampled_from(list(TABLEAUS)))
+@given(problem=problems(), method=st.sampled_from(list(METHODS)))
 def test_a_tighter_solve_of_a_nonlinear_equation_agrees(problem: Problem, method: str) -> None:
     scale = float(problem.y0.abs().max()) or 1.0 if problem.y0.numel() else 1.0
 
@@ -275,7 +277,7 @@ def test_the_examples_are_not_all_refused(name: str) -> None:
     kept: list[bool] = []
 
     @often
-    @given(problem=problems(), method=st.sampled_from(list(TABLEAUS)))
+    @given(problem=problems(), method=st.sampled_from(list(METHODS)))
     def count(problem: Problem, method: str) -> None:
         how = {"rtol": problem.rtol, "atol": problem.atol, "method": method, "max_steps": MAX_STEPS}
         kept.append(solved(lambda: solve_ode(plain(problem.rate), problem.y0, problem.t, **how)) is not None)

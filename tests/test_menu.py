@@ -67,7 +67,9 @@ def test_a_sum_has_the_names_settings_and_records_of_its_parts() -> None:
     assert total.settings == {
         "global_error.weight": 0.1,
         "global_error.times_dt": True,
+        "global_error.over": "sum",
         "global_stiffness.weight": 0.2,
+        "global_stiffness.over": "sum",
         "steer.fraction": 0.25,
     }
     assert total.records == {"error_ratio", "stiffness"}
@@ -243,6 +245,25 @@ def test_reuse_is_the_recorded_error_ratio_with_its_gradient_and_costs_no_evalua
     expected = trace.error_ratio[i] * (trace.dt[i] if times_dt else 1.0)
     assert found.item() == expected.item()
     assert torch.equal(gradient(found, mlp), gradient(expected, mlp))
+
+
+@pytest.mark.parametrize(("over", "by_hand"), [("sum", sum), ("mean", statistics.fmean), ("max", max)])
+@pytest.mark.parametrize("name", ["global_error", "global_stiffness"])
+def test_a_global_penalty_is_the_sum_mean_or_maximum_over_accepted_steps(
+    name: str, over: str, by_hand: Callable[[list[float]], float], mlp: Counting, y0: Tensor
+) -> None:
+    made = make(name, over=over)
+    solution = solve_ode(mlp, y0, torch.tensor([0.0, 1.0]), rtol=1e-6, atol=1e-6, records=made.records)
+    trace = solution.trace
+    stiffness = [] if trace.stiffness is None else trace.stiffness.tolist()
+    values = stiffness if name == "global_stiffness" else (trace.error_ratio.detach() * trace.dt.abs()).tolist()
+    assert len(values) > 2
+    assert penalty_of(made, solution).item() == pytest.approx(by_hand(values), rel=1e-6)
+
+
+def test_an_unknown_aggregate_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="unknown over 'median'"):
+        make("global_error", over="median")
 
 
 def test_detach_k1_takes_the_first_stage_as_a_constant_and_has_another_gradient(mlp: Counting, y0: Tensor) -> None:

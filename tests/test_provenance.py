@@ -58,12 +58,12 @@ def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookke
         solvers = {f"regnde.solvers.{module}" for module in ("solve", "loop", "steps", "tableaus", "control")}
         assert found >= solvers | {"reproduce.runs.train", "regnde.penalties.menu", "reproduce.models.losses"}
         of_experiments = {module for module in found if module.startswith("reproduce.experiments")}
-        shared = {"mnist_ode"} if name == "mnist_sde" else set()  # which shares its images
+        shared = {"mnist_sde": {"mnist_ode"}, "cifar10_multiscale_ode": {"cifar10_ode"}}.get(name, set())  # its images
         assert of_experiments == {f"reproduce.experiments.{module}" for module in {"experiment", name} | shared}
         assert not found & {"reproduce.runs.store", "reproduce.runs.sweep", "reproduce.report.tables", "reproduce.cli"}
         assert not {"regnde", "regnde.dropin.local_penalty"} & found  # passed on by the package, but not used
     assert "reproduce.data.spiral" in source.source_hashes("spiral_ode")
-    images = {"reproduce.data.mnist", "reproduce.data.registry"}
+    images = {"reproduce.data.mnist", "reproduce.data.images", "reproduce.data.registry"}
     assert images <= set(source.source_hashes("mnist_ode"))
     assert not images & set(source.source_hashes("spiral_ode"))
 

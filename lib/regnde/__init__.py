@@ -25,6 +25,7 @@ from regnde.penalties.menu import (
 )
 from regnde.penalties.regularizer import Regularizer
 from regnde.penalties.weights import Weight
+from regnde.solvers.adams import AdamsBashforth
 from regnde.solvers.checks import SolverError
 from regnde.solvers.control import CONTROLLERS, Controller
 from regnde.solvers.error_ratio import error_ratio, stiffness_ratio
@@ -49,6 +50,7 @@ __all__ = [
     "STEP_SIZES",
     "TABLEAUS",
     "TSIT5",
+    "AdamsBashforth",
     "BrownianPath",
     "Controller",
     "Cost",

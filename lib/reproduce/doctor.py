@@ -159,12 +159,17 @@ def data() -> Iterator[Finding]:
         if not lacking:
             yield Finding(OK, f"data {dataset}", f"{len(paths)} files, checked, in {places}")
             continue
+        if not paths and not any(file.urls for file in registered):
+            continue  # nobody publishes it: nothing is missing where it is not
         found = f"incomplete in {places}, without {_few(lacking)}" if paths else "not on this machine"
-        instead = "the set that needs no file takes its place and is called so (data/README.md)"
-        if offline:
-            advice = f"REGNDE_OFFLINE=1 forbids the download: {instead}"
+        advice = "the set that needs no file takes its place and is called so (data/README.md)"
+        parts = [name for name in registry.DATASETS if name.startswith(f"{dataset}:") and registry.present(name)]
+        if parts:
+            advice = f"{parts[0]} takes its place and is called so (data/README.md)"
+        elif offline:
+            advice = f"REGNDE_OFFLINE=1 forbids the download: {advice}"
         else:
-            advice = f"the first use downloads it; where that fails, {instead}"
+            advice = f"the first use downloads it; where that fails, {advice}"
         yield Finding(NOTE, f"data {dataset}", found, advice)
 
 

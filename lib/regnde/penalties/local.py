@@ -16,37 +16,55 @@ from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import SRIStep
 from regnde.solvers.steps import Start, Step
 
+Where = Callable[[Solution, torch.Generator], tuple[int, float, Tensor]]
+"""Draws where a local step starts: index of the accepted step, time, state (batch, ...)."""
 
-def local_step(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool = False) -> Step | SRIStep:
+
+def local_step(
+    solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool = False, recall: bool = True
+) -> Step | SRIStep:
     """Take one step of the solution's method from (t, y), clipped to the end of the interval; f gets the gradient.
 
-    The first stage f(t, y) is differentiated like the others (unless `detach_k1`); t, y and dt are constants.
+    The first stage f(t, y) is differentiated like the others (unless `detach_k1`); t, y and dt are constants. So are
+    the recorded states before t, at which a multistep method evaluates f anew (`recall`), with gradient; without them
+    it takes the step that it starts a solve with.
     """
-    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1)
+    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1, recall=recall)
     return solution.method.take(t, y, dt, start)
 
 
-def _within(solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool) -> tuple[float, Start | None]:
+def _within(
+    solution: Solution, t: float, y: Tensor, dt: float, *, detach_k1: bool, recall: bool
+) -> tuple[float, Start | None]:
     """Return the size of a local step, clipped to the end of the interval, and what is known at its start."""
     end = float(solution.t[-1])
     dt = math.copysign(min(abs(dt), abs(until(t, end))), end - float(solution.t[0]))
     if dt == 0.0 and isinstance(solution.method, StochasticRungeKutta):
         raise ValueError(f"a local step along a Brownian path needs time, but t = {t:g} is the end of the interval")
     with torch.no_grad():
-        return dt, solution.method.evaluate(t, y) if detach_k1 else None
+        start = solution.method.evaluate(t, y) if detach_k1 else None
+    trace = solution.trace
+    return dt, solution.method.recall(t, y, dt, start, trace.t, trace.y) if recall else start
 
 
 def local_error(
-    solution: Solution, t: float, y: Tensor, dt: float, *, times_dt: bool = False, detach_k1: bool = False
+    solution: Solution,
+    t: float,
+    y: Tensor,
+    dt: float,
+    *,
+    times_dt: bool = False,
+    detach_k1: bool = False,
+    recall: bool = True,
 ) -> Tensor:
     """Return the error ratio of one local step (see `local_step`), 0-d, times |dt| with `times_dt`."""
-    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1)
+    dt, start = _within(solution, t, y, dt, detach_k1=detach_k1, recall=recall)
     ratio = solution.method.step_ratio(t, y, dt, start)
     return abs(dt) * ratio if times_dt else ratio
 
 
 def local_penalty(
-    where: Callable[[Solution, torch.Generator], tuple[int, float, Tensor]],
+    where: Where,
     *,
     step: str,
     times_dt: bool,
@@ -63,7 +81,8 @@ def local_penalty(
         if reuse:
             ratio = recorded(solution, "error_ratio")[i]
             return float(solution.trace.dt[i].abs()) * ratio if times_dt else ratio
-        return local_error(solution, t, y, step_size(solution, t, y), times_dt=times_dt, detach_k1=detach_k1)
+        size, recall = step_size(solution, t, y), step == "solver"
+        return local_error(solution, t, y, size, times_dt=times_dt, detach_k1=detach_k1, recall=recall)
 
     return penalty
 

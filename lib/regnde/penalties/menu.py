@@ -22,17 +22,14 @@ from operator import add
 import torch
 from torch import Tensor
 
-from regnde.penalties.local import local_penalty, local_step, random_start, recorded, step_at
+from regnde.penalties.local import Where, local_penalty, local_step, random_start, recorded, step_at
 from regnde.penalties.rates import draw_noise, kinetic_jacobian_rate, taylor_rate
-from regnde.penalties.regularizer import Penalty, Regularizer, uniform
-from regnde.penalties.weights import Weight, towards
+from regnde.penalties.regularizer import Regularizer, Setting, uniform, weighted
 from regnde.solvers.checks import choose, times_of
 from regnde.solvers.error_ratio import stiffness_ratio
 from regnde.solvers.solution import Solution
 from regnde.solvers.solve import Rate
 from regnde.solvers.steps import Field
-
-Setting = float | str | bool
 
 
 def none() -> Regularizer:
@@ -61,34 +58,45 @@ def steer(*, fraction: float = 0.5) -> Regularizer:
     return Regularizer(name="steer", settings={"fraction": fraction}, times=times)
 
 
+AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}
+"""What a global penalty makes of the steps: the sum of the paper's equations, or what its released scripts take."""
+
+
 def global_error(
-    *, weight: float = 1.0, weight_end: float | None = None, target_nfe: float | None = None, times_dt: bool = True
+    *,
+    weight: float = 1.0,
+    weight_end: float | None = None,
+    target_nfe: float | None = None,
+    times_dt: bool = True,
+    over: str = "sum",
 ) -> Regularizer:
     """Sum the error ratios of all accepted steps, each times |dt| (`times_dt`), through the solver (open box).
 
-    Source: Pal et al. 2021, eq. 9 (R_E = sum_j E_j |h_j|).
+    `over`: 'sum', or 'mean' or 'max' over the steps. Source: Pal et al. 2021, eq. 9 (R_E = sum_j E_j |h_j|).
     """
+    aggregate = choose("over", AGGREGATES, over)
 
     def penalty(solution: Solution, rng: torch.Generator) -> Tensor:
         ratio = recorded(solution, "error_ratio")
-        return (ratio * solution.trace.dt.abs().to(ratio)).sum() if times_dt else ratio.sum()
+        return aggregate(ratio * solution.trace.dt.abs().to(ratio) if times_dt else ratio)
 
-    made = _weighted("global_error", penalty, weight, weight_end, target_nfe, times_dt=times_dt)
+    made = weighted("global_error", penalty, weight, weight_end, target_nfe, times_dt=times_dt, over=over)
     return replace(made, records=frozenset({"error_ratio"}))
 
 
 def global_stiffness(
-    *, weight: float = 1.0, weight_end: float | None = None, target_nfe: float | None = None
+    *, weight: float = 1.0, weight_end: float | None = None, target_nfe: float | None = None, over: str = "sum"
 ) -> Regularizer:
     """Sum the stiffness estimates of all accepted steps, through the solver (open box).
 
-    Source: Pal et al. 2021, eq. 11 (R_S = sum_j S_j), with Shampine's estimate S_j.
+    `over` as for `global_error`. Source: Pal et al. 2021, eq. 11 (R_S = sum_j S_j), with Shampine's estimate S_j.
     """
+    aggregate = choose("over", AGGREGATES, over)
 
     def penalty(solution: Solution, rng: torch.Generator) -> Tensor:
-        return recorded(solution, "stiffness").sum()
+        return aggregate(recorded(solution, "stiffness"))
 
-    made = _weighted("global_stiffness", penalty, weight, weight_end, target_nfe)
+    made = weighted("global_stiffness", penalty, weight, weight_end, target_nfe, over=over)
     return replace(made, records=frozenset({"stiffness"}))
 
 
@@ -108,7 +116,8 @@ def local_unbiased(
         weight, weight_end: constant weight, or exponential from the first to the second over training.
         target_nfe: adapt the weight, starting from `weight`, until a training step's solve needs so many evaluations.
         step: size of the step: 'solver' takes that of the accepted step which contains the drawn time,
-            'initial' the heuristic for a first step (the papers' code). Either is clipped to the end.
+            'initial' the heuristic for a first step (the papers' code). Either is clipped to the end. A multistep
+            method goes on from the recorded states before it with 'solver', and starts anew with 'initial'.
         times_dt: multiply by |dt| as the papers do. Without it the penalty's weight does not depend on the tolerance.
         reuse: take the recorded error ratio of the accepted step that contains the drawn time, with its gradient
             through the solver (backpropagation only): no further evaluation, and the box is open.
@@ -130,10 +139,9 @@ def local_unbiased(
         t = float(solution.sampled_t[0])
         return step_at(solution, t) if solution.trace.accepted else -1, t, solution.sampled_y[0].detach()
 
-    penalty = local_penalty(where, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
-    options = _local_settings(step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
-    made = _weighted("local_unbiased", penalty, weight, weight_end, target_nfe, **options)
-    return replace(made, times=times, records=frozenset({"error_ratio"}) if reuse else frozenset())
+    weights = weight, weight_end, target_nfe
+    made = _local("local_unbiased", where, weights, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
+    return replace(made, times=times)
 
 
 def local_biased(
@@ -150,15 +158,13 @@ def local_biased(
 
     Every accepted step is drawn with the same probability, so that regions where the solver needs many steps
     are penalized often. The controller keeps the error ratio near a constant; with the solver's own step
-    the gradient of this penalty is, up to that constant, a sample of the gradient of log(number of steps):
-    the weight is the loss paid for each e-fold of steps, at any tolerance.
+    the gradient of this penalty is, up to a factor that depends on task and tolerance, and for a path that is held,
+    a sample of the gradient of log(number of steps): the weight is a price for an e-fold of steps, in loss.
 
     Arguments as for `local_unbiased`. Source: Pal et al. 2023, section 3.2, "biased sampling".
     """
-    penalty = local_penalty(random_start, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
-    options = _local_settings(step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
-    made = _weighted("local_biased", penalty, weight, weight_end, target_nfe, **options)
-    return replace(made, records=frozenset({"error_ratio"}) if reuse else frozenset())
+    weights = weight, weight_end, target_nfe
+    return _local("local_biased", random_start, weights, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
 
 
 def local_stiffness(
@@ -173,7 +179,7 @@ def local_stiffness(
         i, t, y = random_start(solution, rng)
         return stiffness_ratio(local_step(solution, t, y, float(solution.trace.dt[i])))
 
-    return _weighted("local_stiffness", penalty, weight, weight_end, target_nfe)
+    return weighted("local_stiffness", penalty, weight, weight_end, target_nfe)
 
 
 def taynode(
@@ -189,7 +195,7 @@ def taynode(
     Arguments `order` and `mode` as for `rates.taylor_rate`. Source: Kelly et al. 2020.
     """
     rate = taylor_rate(order, mode=mode)
-    made = _weighted("taynode", _integral, weight, weight_end, target_nfe, order=order, mode=mode)
+    made = weighted("taynode", _integral, weight, weight_end, target_nfe, order=order, mode=mode)
     return replace(made, rate=lambda rng: rate)
 
 
@@ -217,7 +223,7 @@ def kinetic_jacobian(
         return along
 
     kinetic_jacobian_rate(torch.empty(0), kinetic=kinetic, jacobian=jacobian)  # refuses wrong weights here already
-    made = _weighted("kinetic_jacobian", _integral, weight, weight_end, target_nfe, kinetic=kinetic, jacobian=jacobian)
+    made = weighted("kinetic_jacobian", _integral, weight, weight_end, target_nfe, kinetic=kinetic, jacobian=jacobian)
     return replace(made, rate=rate)
 
 
@@ -231,30 +237,21 @@ def _integral(solution: Solution, rng: torch.Generator) -> Tensor:
     return solution.rate_integral
 
 
-def _weighted(
+def _local(
     name: str,
-    penalty: Penalty,
-    weight: float,
-    weight_end: float | None,
-    target_nfe: float | None,
-    **options: Setting,
+    where: Where,
+    weights: tuple[float, float | None, float | None],
+    *,
+    step: str,
+    times_dt: bool,
+    reuse: bool,
+    detach_k1: bool,
 ) -> Regularizer:
-    """Return a regularizer with its weight; settings that are not set are left out of its record."""
-    if target_nfe is not None and weight_end is not None:
-        raise ValueError("target_nfe adapts the weight, weight_end prescribes it: give one of them")
-    optional = {"weight_end": weight_end, "target_nfe": target_nfe}
-    return Regularizer(
-        name=name,
-        settings={"weight": weight, **{key: value for key, value in optional.items() if value is not None}, **options},
-        weight=Weight(weight, weight_end),
-        penalty=penalty,
-        adapt=None if target_nfe is None else towards(target_nfe, weight),
-    )
-
-
-def _local_settings(*, step: str, times_dt: bool, reuse: bool, detach_k1: bool) -> dict[str, Setting]:
-    variants = {name: True for name, chosen in (("reuse", reuse), ("detach_k1", detach_k1)) if chosen}
-    return {"step": step, "times_dt": times_dt, **variants}
+    """Return a local penalty of steps that start `where`; what differs from the usual form is part of its record."""
+    penalty = local_penalty(where, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
+    variants = {key: True for key, chosen in (("reuse", reuse), ("detach_k1", detach_k1)) if chosen}
+    made = weighted(name, penalty, *weights, step=step, times_dt=times_dt, **variants)
+    return replace(made, records=frozenset({"error_ratio"}) if reuse else frozenset())
 
 
 REGULARIZERS: dict[str, Callable[..., Regularizer]] = {

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from regnde.penalties.weights import Weight, towards
 from regnde.solvers.solution import Solution
 from regnde.solvers.solve import Rate
 
+Setting = float | str | bool
 Times = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 Penalty = Callable[[Solution, torch.Generator], Tensor]
 
@@ -30,7 +32,7 @@ class Regularizer:
     """One way to make a differential equation cheap to solve; the values are in the `menu`."""
 
     name: str
-    settings: dict[str, float | str | bool] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
     """Everything that distinguishes it from others of its name; part of a row's key."""
     weight: Callable[[float], float] = lambda progress: 0.0
     """Weight of the penalty as a function of the training's progress in [0, 1]."""
@@ -79,4 +81,25 @@ def _sum(*parts: Regularizer) -> Regularizer:
         records=frozenset().union(*(part.records for part in parts)),
         rate=next((part.rate for part in parts if part.rate is not None), None),
         parts=parts,
+    )
+
+
+def weighted(
+    name: str,
+    penalty: Penalty,
+    weight: float,
+    weight_end: float | None,
+    target_nfe: float | None,
+    **options: Setting,
+) -> Regularizer:
+    """Return a regularizer with its weight; settings that are not set are left out of its record."""
+    if target_nfe is not None and weight_end is not None:
+        raise ValueError("target_nfe adapts the weight, weight_end prescribes it: give one of them")
+    optional = {"weight_end": weight_end, "target_nfe": target_nfe}
+    return Regularizer(
+        name=name,
+        settings={"weight": weight, **{key: value for key, value in optional.items() if value is not None}, **options},
+        weight=Weight(weight, weight_end),
+        penalty=penalty,
+        adapt=None if target_nfe is None else towards(target_nfe, weight),
     )

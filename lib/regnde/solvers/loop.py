@@ -99,8 +99,8 @@ class Loop:
             self._sample(step, t)
             self.reached.append(reached)
             done = reached
-        if self.rate is not None:
-            self.rates.append(self.rate(t, y, step.k[-1]))
+        if self.rate is not None and start is not None:
+            self.rates.append(self.rate(t, y, next(iter(start))))
         return self.method.join(states)
 
     def _first(self, t: float, t_end: float, y: Tensor, first_step: float | None) -> tuple[Start | None, float]:

@@ -66,6 +66,14 @@ class Method(Protocol):
     def step_ratio(self, t: float, y: Tensor, dt: float, start: Start | None = None) -> Tensor:
         """Return the scaled error of a step that is taken for nothing else, 0-d."""
 
+    def recall(
+        self, t: float, y: Tensor, dt: float, start: Start | None, times: Tensor, states: Sequence[Tensor]
+    ) -> Start | None:
+        """Return what a step from (t, y) starts with, given the record of a solve: times (steps,) and states there.
+
+        A multistep method evaluates f anew at the last states before t. Others need no more than `start`.
+        """
+
     def later(self, step: Step | SRIStep, t: Sequence[float]) -> Any:
         """Return what `join` makes the states at times inside a step of."""
 
@@ -74,7 +82,7 @@ class Method(Protocol):
 
 
 class _Plain:
-    """What methods answer at once unless they are compiled."""
+    """What methods answer unless they are compiled, or remember more than one step."""
 
     def later(self: Method, step: Step | SRIStep, t: Sequence[float]) -> Any:
         """Return the states at once."""
@@ -83,6 +91,12 @@ class _Plain:
     def join(self, states: Sequence[Any]) -> Tensor:
         """Concatenate the states."""
         return torch.cat(list(states))
+
+    def recall(
+        self, t: float, y: Tensor, dt: float, start: Start | None, times: Tensor, states: Sequence[Tensor]
+    ) -> Start | None:
+        """Return `start`: one step needs nothing of those before it."""
+        return start
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from regnde.solvers.adams import AdamsBashforth, check_multistep
 from regnde.solvers.checks import (
     Counted,
     check_options,
@@ -30,9 +32,13 @@ from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
 from regnde.solvers.steps import Field, refuse_gradient
-from regnde.solvers.tableaus import TABLEAUS, Tableau
+from regnde.solvers.tableaus import BOSH3, TABLEAUS, Tableau
 
 RECORDS = ("error_ratio", "stiffness")
+METHODS: dict[str, Callable[..., RungeKutta]] = {
+    **{name: partial(RungeKutta, tableau=tableau) for name, tableau in TABLEAUS.items()},
+    "vcab3": partial(AdamsBashforth, tableau=BOSH3),
+}
 Rate = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
 """(f, t, y, dy) -> 0-d rate along a solution, with dy = f(t, y) known already."""
 
@@ -64,7 +70,9 @@ def solve_ode(
         t: output times, (times,), at least two, increasing or decreasing; the state at t[0] is y0. Where they require
             a gradient, it is that with the accepted steps held: t[0] moves them all, the others move on their own.
         rtol, atol: relative and absolute tolerance of one step.
-        method: 'tsit5', 'dopri5', 'bosh3', or a Tableau.
+        method: 'tsit5', 'dopri5', 'bosh3', or a Tableau; or 'vcab3', the Adams-Bashforth method of order 3 with
+            variable steps, one evaluation each (see `AdamsBashforth`): for gradient='backprop' and times without a
+            gradient, neither compiled nor with 'stiffness' on record.
         controller: 'integral', 'pi', or a Controller.
         first_step: size of the first step (positive); None: chosen by `first_step.initial_step`.
         step_sizes: take exactly these steps (positive, in order) instead of controlling them.
@@ -88,17 +96,19 @@ def solve_ode(
             evaluation.
         SolverError: too many steps, or non-finite values that smaller steps do not cure.
     """
-    tableau = choose("method", TABLEAUS, method) if isinstance(method, str) else method
+    make = choose("method", METHODS, method) if isinstance(method, str) else partial(RungeKutta, tableau=method)
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
     moves = t - t.detach() if isinstance(t, Tensor) and t.requires_grad and torch.is_grad_enabled() else None
     t = check_problem(y0, t, rtol, atol)
     if rate is not None and moves is not None:
         raise ValueError("t requires a gradient, but the integral of a rate has none for its limits: pass t.detach()")
     check_options(records, RECORDS, first_step, max_steps)
-    counted = Counted(f, y0)
+    if method == "vcab3":
+        check_multistep(compile=compile, gradient=gradient, moves=moves, records=records)
+    counted = make(f=Counted(f, y0), rtol=rtol, atol=atol, compiled=compile)
     return _solve(
-        RungeKutta(counted, tableau, rtol, atol, compile),
-        RungeKutta(f, tableau, rtol, atol, compile),
+        counted,
+        replace(counted, f=f),
         y0,
         t,
         control,

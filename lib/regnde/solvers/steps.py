@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regnde.solvers.fused import combine
-from regnde.solvers.tableaus import Tableau
+from regnde.solvers.tableaus import AdamsWeights, Tableau
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...)."""
@@ -47,7 +47,7 @@ class Step:
     penalty reads it with gradient.
     """
 
-    tableau: Tableau
+    tableau: Tableau | AdamsWeights
     t: float
     dt: float
     """The signed step size: a Python float, so that it carries no gradient."""
@@ -71,6 +71,7 @@ class Step:
     @property
     def stages(self) -> tuple[Tensor, Tensor]:
         """Distance between the two stages of the stiffness pair, and between their derivatives, each (batch, ...)."""
+        assert isinstance(self.tableau, Tableau)
         assert self.tableau.stiffness_pair is not None
         i, j = self.tableau.stiffness_pair
         rows = ((), *self.tableau.a)

@@ -1,4 +1,4 @@
-"""Coefficients as data: Tsit5, Dormand-Prince 5, Bogacki-Shampine 3; each checks itself."""
+"""Coefficients as data: Tsit5, Dormand-Prince 5, Bogacki-Shampine 3, which check themselves; Adams-Bashforth 3."""
 
 from __future__ import annotations
 
@@ -123,6 +123,50 @@ class Tableau:
         wrong = {name: defect for name, defect in defects.items() if not defect < TOLERANCE}
         if wrong:
             raise ValueError(f"{self.name}: wrong coefficients, {wrong} should be below {TOLERANCE}")
+
+
+@dataclass(frozen=True)
+class AdamsWeights:
+    """Coefficients of one Adams-Bashforth step of order 3, which depend on the two steps before it.
+
+    The derivative is replaced by its interpolation polynomial p through the last three points and integrated. In
+    Newton's form, with theta = (t - t_n) / dt and divided differences d1 and d2 of the derivatives in theta,
+    p = f_n + theta d1 + theta (theta + back1) d2. Without d2 it is the method of order 2: the difference is the error.
+
+    Source: Hairer, Norsett, Wanner, Solving ODEs I, section III.5.
+    """
+
+    back1: float
+    """(t_n - t_{n-1}) / dt, positive."""
+    back2: float
+    """(t_n - t_{n-2}) / dt, greater than back1."""
+    name: str = "vcab3"
+    stiffness_pair: None = None
+
+    @property
+    def b(self) -> tuple[float, ...]:
+        """Weights of f_n, f_{n-1}, f_{n-2}: 23/12, -16/12, 5/12 for equal steps."""
+        return tuple(sum(row) for row in self.dense)
+
+    @property
+    def b_error(self) -> tuple[float, ...]:
+        """Weights of order 3 minus weights of order 2: the integral of theta (theta + back1) d2 over the step."""
+        return tuple((1 / 3 + self.back1 / 2) * d2 for _, _, d2 in self._differences)
+
+    @property
+    def dense(self) -> tuple[tuple[float, ...], ...]:
+        """dense[i][j] is the coefficient of theta^(j+1) in the weight of derivative i at t + theta * dt."""
+        return tuple((f, d1 / 2 + self.back1 / 2 * d2, d2 / 3) for f, d1, d2 in self._differences)
+
+    @property
+    def _differences(self) -> tuple[tuple[float, float, float], ...]:
+        """Row i: what derivative i contributes to f_n, d1 and d2."""
+        a, b = self.back1, self.back2
+        return (1.0, 1 / a, 1 / (a * b)), (0.0, -1 / a, -1 / (a * (b - a))), (0.0, 0.0, 1 / (b * (b - a)))
+
+    def weights(self, theta: np.ndarray) -> np.ndarray:
+        """Return the weights of the derivatives at t + theta * dt: (times,) -> (times, 3)."""
+        return theta[:, None] ** np.arange(1, 4) @ np.array(self.dense).T
 
 
 def _polynomial(scale: float, *factors: tuple[float, ...]) -> tuple[float, ...]:

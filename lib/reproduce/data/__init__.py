@@ -1,1 +1,1 @@
-"""Data sets: one file each, and one registry of files and checksums (registry.py)."""
+"""Data sets, one file each; their files with checksums (known_files.py), and where they are sought (registry.py)."""

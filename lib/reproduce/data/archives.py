@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 
 
-def read_members(path: Path) -> dict[str, bytes]:
-    """Read all record files (``*.txt``) of a gzipped tar archive or of a folder: name -> bytes, sorted by name.
+def read_members(path: Path, *, ending: str = ".txt") -> dict[str, bytes]:
+    """Read all record files of a gzipped tar archive or of a folder: name -> bytes, sorted by name.
 
     Nothing is written: an archive is never unpacked to disk. Its folders do not count, only the names of the files;
     other files (a README, say) are left out.
 
     Args:
         path: the archive, or the folder that it unpacks to.
+        ending: how the names of record files end.
 
     Raises:
         ValueError: an archive that is damaged or cut short, a member whose path leaves the folder, a link or other
             special member, a name that comes twice. The message says what, not which file: that is for the caller.
     """
-    found = _of_folder(path) if path.is_dir() else _of_archive(path)
+    found = _of_folder(path, ending) if path.is_dir() else _of_archive(path, ending)
     return dict(sorted(found.items()))
 
 
@@ -33,21 +34,22 @@ def content_hash(members: Mapping[str, bytes]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _of_folder(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and _is_record(file.name)}
+def _of_folder(folder: Path, ending: str) -> dict[str, bytes]:
+    files = (file for file in folder.iterdir() if file.is_file() and _is_record(file.name, ending))
+    return {file.name: file.read_bytes() for file in files}
 
 
-def _is_record(name: str) -> bool:
-    return name.endswith(".txt") and not name.startswith(".")  # "._name": what macOS writes beside a file
+def _is_record(name: str, ending: str) -> bool:
+    return name.endswith(ending) and not name.startswith(".")  # "._name": what macOS writes beside a file
 
 
-def _of_archive(path: Path) -> dict[str, bytes]:
+def _of_archive(path: Path, ending: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = _safe(member)
-                if not member.isfile() or not _is_record(name):
+                if not member.isfile() or not _is_record(name, ending):
                     continue
                 if name in found:
                     raise ValueError(f"{name} comes twice")

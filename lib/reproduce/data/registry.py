@@ -1,4 +1,4 @@
-"""One registry of data files and checksums, and one order of search for them.
+"""One order of search for the files of every data set, and the check of each.
 
 Order: the folder ``$REGNDE_DATA/<data set>``, then ``<repository>/data/raw/<data set>``, then a download into
 the latter. A file that exists but is not the registered one is an error; it is never replaced or passed over.
@@ -25,79 +25,9 @@ import requests
 
 from reproduce import checkout
 from reproduce.data import archives
+from reproduce.data.known_files import DATASETS, DataFile, folder_name
 
 PATIENCE = 10.0  # seconds that a server may be silent, looking up its name included
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One file of a data set as its publisher released it.
-
-    An archive of record files may also be registered by its contents: then every packing of the same records is
-    accepted, and so is the folder that it unpacks to.
-    """
-
-    name: str
-    size: int  # bytes
-    sha256: str
-    urls: tuple[str, ...]  # tried in this order
-    contents: str = ""  # archives.content_hash of the records; size and sha256 are those of one known packing
-    folder: str = ""  # accepted in the place of the archive
-
-
-def _mnist(name: str, size: int, sha256: str) -> DataFile:
-    bases = (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    )
-    return DataFile(name, size, sha256, tuple(base + name for base in bases))
-
-
-def _physionet(part: str, size: int, sha256: str, contents: str) -> DataFile:
-    name = f"{part}.tar.gz"
-    url = f"https://physionet.org/files/challenge-2012/1.0.0/{name}"
-    return DataFile(name, size, sha256, (url,), contents=contents, folder=part)
-
-
-# The key is also the name of the folder that holds the files.
-DATASETS: dict[str, tuple[DataFile, ...]] = {
-    "mnist": (
-        _mnist(
-            "train-images-idx3-ubyte.gz",
-            9_912_422,
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        ),
-        _mnist(
-            "train-labels-idx1-ubyte.gz",
-            28_881,
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        ),
-        _mnist(
-            "t10k-images-idx3-ubyte.gz",
-            1_648_877,
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        ),
-        _mnist(
-            "t10k-labels-idx1-ubyte.gz",
-            4_542,
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        ),
-    ),
-    "physionet2012": (  # sizes and checksums of one packing of the official records; others are known by the contents
-        _physionet(
-            "set-a",
-            6_550_837,
-            "8cb9ce1f9c8453cb3e0e2c8b6be5a39d779413424c363c367cec776de06b7510",
-            "0c90af4bbb41c696c9a1228b365060193ae852fda62074dfa3fabd93f7ff3ba6",
-        ),
-        _physionet(
-            "set-b",
-            6_571_262,
-            "402ec2eb689bdffa5d04383fc567d8dfac5f8c51f1ee53411615882f32b5835a",
-            "88dfac000fc00be3259de4c45660eed1c604329c57ba2afd707a36f15763ab0a",
-        ),
-    ),
-}
 
 
 def find(dataset: str) -> dict[str, Path] | None:
@@ -123,6 +53,7 @@ def require(dataset: str) -> dict[str, Path]:
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r}: expected one of {', '.join(sorted(DATASETS))}")
     offline, mirror, folders = is_offline(), _mirror(), search_folders(dataset)
+    folder = folder_name(dataset)
 
     paths = present(dataset)
     for file in DATASETS[dataset]:  # all that is here is checked before anything is downloaded
@@ -132,10 +63,11 @@ def require(dataset: str) -> dict[str, Path]:
     looked = [str(folder) for folder in folders]
     try:
         for file in missing:
-            urls = (f"{mirror}/{dataset}/{file.name}",) if mirror else file.urls
+            urls = (f"{mirror}/{folder}/{file.name}",) if mirror else file.urls
             paths[file.name] = _download(file, urls=() if offline else urls, folder=folders[-1])
     except FileNotFoundError as error:
-        looked.append("downloads are switched off by REGNDE_OFFLINE=1" if offline else str(error))
+        why = str(error) or "nobody publishes it: there is no address"
+        looked.append("downloads are switched off by REGNDE_OFFLINE=1" if offline else why)
         found = [file.name for file in DATASETS[dataset] if file.name in paths]
         if found:
             warnings.warn(f"{dataset} is incomplete: {', '.join(found)} found, but not the rest", stacklevel=2)
@@ -143,7 +75,7 @@ def require(dataset: str) -> dict[str, Path]:
         where = "".join(f"\n  {place}" for place in looked)
         raise FileNotFoundError(
             f"{dataset}: {lacking} not found. Looked in:{where}\n"
-            f"Put the official files into a folder {dataset}/ and set REGNDE_DATA to the folder above it."
+            f"Put the official files into a folder {folder}/ and set REGNDE_DATA to the folder above it."
         ) from None
     return paths
 
@@ -173,12 +105,12 @@ def search_folders(dataset: str) -> list[Path]:
         ValueError: REGNDE_DATA is set but is no folder, or something else lies where one of the folders belongs: a link
             to a disk that is not there, a file (a slip there must not end in a stand-in).
     """
-    folders = [checkout.ROOT / "data" / "raw" / dataset]
+    folders = [checkout.ROOT / "data" / "raw" / folder_name(dataset)]
     if given := os.environ.get("REGNDE_DATA"):
         folder = checkout.ROOT / Path(given).expanduser()  # an absolute path stays as it is
         if not folder.is_dir():
             raise ValueError(f"REGNDE_DATA={given!r}: expected a folder, found none at {folder}; correct or unset it")
-        folders.insert(0, folder / dataset)
+        folders.insert(0, folder / folder_name(dataset))
     for place in folders:
         there = next(path for path in (place, *place.parents) if path.exists() or path.is_symlink())
         if not there.is_dir() and (there == place or there.is_symlink()):

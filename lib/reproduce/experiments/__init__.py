@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from reproduce.experiments.experiment import Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import PAPERS_FORMS, Budget, Entry, Experiment, Problem
 
-__all__ = ["Budget", "Entry", "Experiment", "Problem", "get", "names"]
+__all__ = ["PAPERS_FORMS", "Budget", "Entry", "Experiment", "Problem", "get", "names"]
 
 
 def names() -> list[str]:

@@ -36,6 +36,20 @@ class Entry(BaseModel):
         return {**tolerances, **self.but}
 
 
+PAPERS_FORMS = ("local_unbiased:released", "local_biased:released", "local_unbiased:text", "local_biased:text")
+"""Local penalties as the papers have them: see `papers_forms`."""
+ONE_OF_EACH = ("local_biased:released", "local_biased:text")
+
+
+def papers_forms(**weight: float) -> dict[str, dict[str, Setting]]:
+    """Return the settings of PAPERS_FORMS with a weight: one initial step, its error ratio times |dt|.
+
+    ':released' holds the first stage constant, as the released code does; ':text' differentiates it (see D07).
+    """
+    form: dict[str, Setting] = {**weight, "step": "initial", "times_dt": True}
+    return {name: form | ({"detach_k1": True} if name.endswith(":released") else {}) for name in PAPERS_FORMS}
+
+
 class Budget(BaseModel):
     """Everything that a profile fixes for an experiment; checked, and part of a row's key."""
 
@@ -46,9 +60,10 @@ class Budget(BaseModel):
     optimizer: Literal["Adam", "Adamax"] = "Adam"
     lr: PositiveFloat
     schedule: Literal["constant", "cosine", "inverse"] = "constant"
-    """Learning rate over training: as it is, falling to zero along half a cosine, or lr / (1 + lr_decay * step)."""
+    """Learning rate over training: as it is, falling to lr_end along half a cosine, or lr / (1 + lr_decay * step)."""
     lr_decay: NonNegativeFloat = 1e-5
-    method: Literal["tsit5", "dopri5", "bosh3", "sosri", "sosri2"] = "tsit5"
+    lr_end: NonNegativeFloat = 0.0
+    method: Literal["tsit5", "dopri5", "bosh3", "vcab3", "sosri", "sosri2"] = "tsit5"
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
     """Error estimate of an SDE's step; see sri_steps.ERROR_ESTIMATES."""

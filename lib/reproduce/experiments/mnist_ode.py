@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from reproduce.data.mnist import Images, load_mnist, validation_split
-from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
+from reproduce.data.images import Images, validation_split
+from reproduce.data.mnist import load_mnist
+from reproduce.experiments.experiment import (
+    CPU,
+    ONE_OF_EACH,
+    PAPERS_FORMS,
+    Budget,
+    Entry,
+    Experiment,
+    Problem,
+    papers_forms,
+)
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.fields import TimeMLP
 from reproduce.models.losses import accuracy, cross_entropy
@@ -18,28 +29,41 @@ FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kineti
 ON_TRAIN = 2_000
 """Training images, at most, on which a finished model is measured, too."""
 TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
+TSIT5_STABILITY = 3.5068
+"""What the released scripts divide Tsit5's stiffness estimate by: the size of its region of stability."""
 PAPER = Budget(
     steps=7500,
     batch=512,
     lr=1e-3,
     rtol=1.4e-8,
     atol=1.4e-8,
-    runs=(Entry(regularizers=EVERY_SEED + FIRST_SEED),),
+    runs=(Entry(regularizers=EVERY_SEED + PAPERS_FORMS + FIRST_SEED),),
     history_every=100,
     data={"source": "full"},
     model={"hidden": 100, "output_tanh": False},
     regularizers={
         "steer": {"fraction": 0.5},
-        "global_error": {"weight": 2.5, "weight_end": 1.0},
-        "global_stiffness": {"weight": 2.5, "weight_end": 1.0},
-        "local_unbiased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
-        "local_biased": {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True},
-        "local_stiffness": {"weight": 2.5, "weight_end": 1.0},
+        "global_error": {"weight": 100.0, "weight_end": 10.0, "over": "mean"},
+        "global_stiffness": {"weight": 0.1 / TSIT5_STABILITY, "over": "max"},
+        "local_unbiased": {"weight": 0.3},
+        "local_biased": {"weight": 0.3},
+        **papers_forms(weight=2.5, weight_end=1.0),
+        "local_stiffness": {"weight": 0.1},
         "taynode": {"weight": 0.01, "order": 3},
         "kinetic_jacobian": {"weight": 0.01},
-        "global_error+steer": {"global_error.weight": 2.5, "global_error.weight_end": 1.0, "steer.fraction": 0.5},
+        "global_error+steer": {
+            "global_error.weight": 100.0,
+            "global_error.weight_end": 10.0,
+            "global_error.over": "mean",
+            "steer.fraction": 0.5,
+        },
     },
 )
+"""LOCAL's settings, with the global weights of GLOBAL's script and the local stiffness's of LOCAL's (D12); ours are the
+plain local rows' weights, and those of taynode and kinetic_jacobian."""
+CLOSED: dict[str, Any] = {"host": "torchdiffeq", "steps": 150, "history_every": 10}
+"""The closed box: trained through torchdiffeq as it is; for fewer steps, since its continuous adjoint takes some five times
+as long as backpropagation through our own solver."""
 QUICK = PAPER.but(
     steps=400,
     batch=128,
@@ -51,6 +75,9 @@ QUICK = PAPER.but(
         Entry(regularizers=EVERY_SEED),
         Entry(regularizers=FIRST_SEED, seeds=(0,)),
         Entry(regularizers=TIGHT, tolerance=1e-7),
+        Entry(regularizers=ONE_OF_EACH, seeds=(0,)),
+        Entry(regularizers=TIGHT, seeds=(0,), but=CLOSED),
+        Entry(regularizers=TIGHT, seeds=(0,), but=CLOSED | {"gradient": "adjoint"}),
     ),
     history_every=25,
     data={"source": "auto"},
@@ -59,6 +86,7 @@ QUICK = PAPER.but(
         "global_stiffness": {"weight": 0.001},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
+        **papers_forms(weight=2.5, weight_end=1.0),
         "local_stiffness": {"weight": 0.003},
         "taynode": {"weight": 1.0, "order": 3},
         "kinetic_jacobian": {"weight": 0.1},
@@ -66,7 +94,19 @@ QUICK = PAPER.but(
     },
 )
 """Learning rate and weights: ladders on 10,000 training images held out (part='validation'), seed 0."""
-SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "embedded", "limit": 64})
+SMOKE = QUICK.but(
+    steps=4,
+    batch=16,
+    seeds=(0,),
+    runs=(
+        Entry(regularizers=EVERY_SEED + FIRST_SEED + ONE_OF_EACH),
+        Entry(regularizers=TIGHT, tolerance=1e-7),
+        Entry(regularizers=TIGHT, but={"host": "torchdiffeq"}),
+        Entry(regularizers=TIGHT, but={"host": "torchdiffeq", "gradient": "adjoint"}),
+    ),
+    history_every=2,
+    data={"source": "embedded", "limit": 64},
+)
 
 
 @lru_cache(maxsize=2)

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from reproduce.data.spiral import RECIPE, load_spiral
-from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem
+from reproduce.experiments.experiment import (
+    CPU,
+    ONE_OF_EACH,
+    PAPERS_FORMS,
+    Budget,
+    Entry,
+    Experiment,
+    Problem,
+    papers_forms,
+)
 from reproduce.models.fields import CubicMLP
 from reproduce.models.fits import Trajectory
 from reproduce.models.losses import mean_squared_error
@@ -21,7 +30,7 @@ PAPER = Budget(
     schedule="cosine",
     rtol=1.4e-8,
     atol=1.4e-8,
-    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED, seeds=(0,))),
+    runs=(Entry(regularizers=EVERY_SEED + PAPERS_FORMS), Entry(regularizers=FIRST_SEED, seeds=(0,))),
     history_every=100,
     data={"n_times": 30, "t1": 1.5},
     model={"hidden": 50},
@@ -31,6 +40,7 @@ PAPER = Budget(
         "global_stiffness": {"weight": 1e-7, "weight_end": 1e-5},
         "local_unbiased": {"weight": 1e-4, "weight_end": 0.03},
         "local_biased": {"weight": 1e-4, "weight_end": 0.03},
+        **papers_forms(weight=1e-4, weight_end=0.03),
         "taynode": {"weight": 1e-8, "order": 3},
         "kinetic_jacobian": {"weight": 1e-5},
         BOTH: {
@@ -41,7 +51,14 @@ PAPER = Budget(
         },
     },
 )
-QUICK = PAPER.but(steps=300, lr=3e-2, rtol=1e-6, atol=1e-6, history_every=25)
+QUICK = PAPER.but(
+    steps=300,
+    lr=3e-2,
+    rtol=1e-6,
+    atol=1e-6,
+    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED + ONE_OF_EACH, seeds=(0,))),
+    history_every=25,
+)
 """Weights and learning rate from short ladders on times held out between the training times, seed 0."""
 SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
 

@@ -119,19 +119,23 @@ class LatentODE(nn.Module):
         recognition: size of mean and standard deviation in the recognition network.
         state: dimension d of the ODE's state.
         initial_std: standard deviation of the initial state before training, about.
+        first_tanh: begin the dynamics with a tanh of the state, as the released code does and the paper does not say.
 
     Source: Rubanova et al. 2019, Latent ODEs for irregularly-sampled time series; Kelly et al. 2020 and Pal et al. 2023
     for the sizes.
     """
 
-    def __init__(self, center: Tensor, *, hidden: int, recognition: int, state: int, initial_std: float) -> None:
+    def __init__(
+        self, center: Tensor, *, hidden: int, recognition: int, state: int, initial_std: float, first_tanh: bool = False
+    ) -> None:
         super().__init__()
         self.center: Tensor
         self.register_buffer("center", center.clone())
         self.initial_std = initial_std
         self.recognition = Recognition(len(center), hidden=hidden, size=recognition)
         self.to_state = nn.Sequential(*tanh_layers((2 * recognition, recognition)), nn.Linear(recognition, 2 * state))
-        self.dynamics = Autonomous(tanh_layers((state, hidden) * 4 + (state,)))
+        layers = tanh_layers((state, hidden) * 4 + (state,))
+        self.dynamics = Autonomous(nn.Sequential(nn.Tanh(), *layers) if first_tanh else layers)
         self.decoder = nn.Linear(state, len(center))
 
     def encode(self, values: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,9 +39,9 @@ def show(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: 
 
 
 def compared(part: Evidence, experiment: str) -> Iterator[tuple[float, str, Comparison]]:
-    """Yield (tolerance, regularizer, comparison) of each line with a ratio; variants and vanilla itself left out."""
+    """Yield (tolerance, regularizer, comparison) of each line with a ratio; all variants and vanilla left out."""
     for tolerance, name, variant in part.lines(experiment):
-        if variant or name == tables.VANILLA:
+        if variant or ":" in name or name == tables.VANILLA:
             continue
         against = compare(part, experiment, name, tolerance)
         if against.nfe is not None:

@@ -25,6 +25,7 @@ TITLES = {
     "physionet": "PhysioNet 2012, latent ODE",
     "cifar10_ode": "CIFAR-10, neural ODE",
     "cifar10_multiscale_ode": "CIFAR-10, multiscale neural ODE",
+    "digits_cnf": "Digits, density by a continuous flow",
 }
 """Experiments for readers, in the order of the report; others follow by name."""
 

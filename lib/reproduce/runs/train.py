@@ -182,7 +182,7 @@ def restore(experiment: Experiment, row: Row, weights: dict[str, Tensor], device
 def learning_rate(budget: Budget, step: int) -> float:
     """Return the learning rate of a training step (counted from 0)."""
     if budget.schedule == "cosine":
-        return budget.lr * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
+        return budget.lr_end + (budget.lr - budget.lr_end) * 0.5 * (1 + math.cos(math.pi * step / budget.steps))
     if budget.schedule == "inverse":
         return budget.lr / (1 + budget.lr_decay * step)
     return budget.lr
