@@ -53,7 +53,7 @@ PAPER = Budget(
     },
 )
 """Tolerance and learning rate are FFJORD's; depth, width, steps and batch are ours, for data that are few and small.
-kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel, which is 0.44 against
+kinetic_jacobian: Finlay et al. 2020 weigh both terms by 0.01 against a loss in bits for each pixel, or 0.44 against
 nats for 64 pixels. The other weights are those of quick, or of the papers' MNIST (released, text)."""
 QUICK = PAPER.but(
     steps=300,
