@@ -4,7 +4,7 @@ The forms are ours (the own step of the solver, the error ratio alone, our weigh
 step, times its size, the published weight): released holds the first stage constant, text differentiates it. The model
 of seed 0 is looked at before training and after some steps of vanilla training with the optimizer of its budget, on one
 batch each time. The norm of the gradient of a penalty is the root mean square over draws of the biased one; that of the
-loss counts the parameters that the penalty reaches: those of the dynamics.
+loss counts the parameters that the penalty reaches: those of the dynamics, and of an encoder that it is injected into.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def pulls(model: nn.Module, problem: Problem, budget: Budget, of: str, profile: 
     batch, parameters = batch_of(problem, budget, step), list(model.parameters())
     solve = solver(budget, noise=generator(0, "paths"), training=True)
     output, solution = model(problem.inputs(batch), solve, generator(0, "noise"))
-    of_loss = torch.autograd.grad(problem.loss(output, batch, step), parameters, allow_unused=True)
+    loss = problem.loss(output, batch, step)
+    of_loss = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     found = {}
     for form, name in FORMS.items():
         regularizer, rng = Run(of, name, 0, profile).make_regularizer(), generator(0, "sampled time")
@@ -54,7 +55,7 @@ def pulls(model: nn.Module, problem: Problem, budget: Budget, of: str, profile: 
         weight, squares = regularizer.weight(step / budget.steps), []
         for _ in range(draws):
             penalty = regularizer.penalty(solution, rng)
-            grads = torch.autograd.grad(penalty, parameters, allow_unused=True)
+            grads = torch.autograd.grad(penalty, parameters, retain_graph=True, allow_unused=True)
             reached = [grad is not None for grad in grads]
             squares.append(norm(grads, reached) ** 2)
         mean = (sum(squares) / draws) ** 0.5
