@@ -39,11 +39,12 @@ def without_clock(row: Row) -> Row:
 
 PAIRS = list(product(regularizers.REGULARIZERS, experiments.names()))
 NO_RULE = [("taynode", of) for of in experiments.names() if of.startswith("cifar10")]
+NO_PAIR = [(name, "cifar10_multiscale_ode") for name in ("global_stiffness", "local_stiffness")]
 REFUSED = [(name, of) for name, of in PAIRS if make_regularizer(name).rate is not None and of.endswith("_sde")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED + NO_RULE])
+@pytest.mark.parametrize(("name", "experiment"), [pair for pair in PAIRS if pair not in REFUSED + NO_RULE + NO_PAIR])
 def test_the_same_arguments_give_the_same_row(name: str, experiment: str) -> None:
     first = train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke").row
     torch.manual_seed(123)  # the global generator is nobody's source of randomness
@@ -62,6 +63,12 @@ def test_rates_are_derivatives_along_an_ode_and_refused_for_sdes(name: str, expe
 @pytest.mark.parametrize(("name", "experiment"), NO_RULE)
 def test_taylor_mode_has_no_rule_for_convolutions_and_says_so(name: str, experiment: str) -> None:
     with pytest.raises(ValueError, match=r"no rule for '\w+', which the field applies.*mode='nested'"):
+        train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke")
+
+
+@pytest.mark.parametrize(("name", "experiment"), NO_PAIR)
+def test_a_method_without_two_stages_at_one_time_has_no_stiffness_and_says_so(name: str, experiment: str) -> None:
+    with pytest.raises(ValueError, match=r"no two stages at (one|the same) time.*use 'tsit5'"):
         train.train(experiments.get(experiment), make_regularizer(name), 0, "smoke")
 
 

@@ -35,13 +35,13 @@ PAPER = Budget(
     history_every=250,
     data={"source": "full", "pool": 1},
     model={"channels": 24, "branches": 2, "expand": 5, "groups": 8},
-    regularizers={"local_unbiased": {"weight": 0.1}, "local_biased": {"weight": 0.1}, **PUBLISHED},
+    regularizers={"local_unbiased": {"weight": 0.1}, "local_biased": {"weight": 0.03}, **PUBLISHED},
 )
 """Batch, weights of the papers' forms, method and tolerance are printed in the paper. Training steps, learning rate and
 its schedule, channels, branches and the factor of channels inside a branch are those of the released configuration;
 what of its architecture is left out stands at MultiscaleODEClassifier. Our own weights are those of quick."""
 QUICK = PAPER.but(
-    steps=300,
+    steps=250,
     batch=64,
     lr=1e-2,
     lr_end=0.0,
@@ -55,12 +55,13 @@ QUICK = PAPER.but(
     regularizers={
         "global_error": {"weight": 0.1, "times_dt": False},
         "local_unbiased": {"weight": 0.1},
-        "local_biased": {"weight": 0.1},
+        "local_biased": {"weight": 0.03},
         **PUBLISHED,
     },
 )
-"""Images of 8 x 8 pixels, means of squares of 4 x 4, and a third of the channels. Learning rate, training steps and
-weights: short ladders on 2,000 training images held out (part='validation'), seed 0."""
+"""Images of 8 x 8 pixels, means of squares of 4 x 4, and a third of the channels. Learning rate, channels and weights:
+short ladders with 200 to 300 training steps on 2,000 training images held out (part='validation'), seed 0. Of local
+weights from 0.03 to 0.3 the biased one needed the same few evaluations with each; it has the least of them."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"source": "standin", "pool": 4, "limit": 64})
 
 

@@ -14,18 +14,26 @@ import torch
 from torch import Tensor
 
 from reproduce.data.digits import Digits, load_digits, validation_split
-from reproduce.experiments.experiment import CPU, Budget, Entry, Experiment, Problem, Setting
+from reproduce.experiments.experiment import (
+    CPU,
+    ONE_OF_EACH,
+    PAPERS_FORMS,
+    Budget,
+    Entry,
+    Experiment,
+    Problem,
+    papers_forms,
+)
 from reproduce.models.fields import TimeMLP
 from reproduce.models.flow import Dequantized, Flow
 from reproduce.models.gaussian import moments
 
 EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
-FIRST_SEED = ("kinetic_jacobian", "taynode", "steer", "local_biased:released", "local_biased:text")
-TEXT: dict[str, Setting] = {"weight": 2.5, "weight_end": 1.0, "step": "initial", "times_dt": True}
-"""The penalty as the papers print it. They have no density: the weight is that of their MNIST, whose loss is in nats
-for each image, too."""
-RELEASED: dict[str, Setting] = {**TEXT, "detach_k1": True}
-"""The same as their code computes it."""
+FIRST_SEED = ("kinetic_jacobian", "taynode", "steer", *ONE_OF_EACH)
+PUBLISHED = papers_forms(weight=2.5, weight_end=1.0)
+"""The papers' code has no density: these are its penalties with the weight for MNIST, whose loss is in nats, too."""
+CLOSED = ("none", "local_biased", "no_dynamics")
+"""Trained through torchdiffeq as it is, by backpropagation and by its continuous adjoint."""
 PAPER = Budget(
     steps=3000,
     batch=256,
@@ -33,22 +41,14 @@ PAPER = Budget(
     rtol=1e-5,
     atol=1e-5,
     reference=1e-3,
-    runs=(
-        Entry(
-            regularizers=(
-                *("none", "local_unbiased", "local_biased", "local_unbiased:released", "local_biased:released"),
-                *("local_unbiased:text", "local_biased:text", "global_error", "kinetic_jacobian", "no_dynamics"),
-            )
-        ),
-    ),
+    runs=(Entry(regularizers=(*EVERY_SEED, *PAPERS_FORMS, "kinetic_jacobian")),),
     history_every=100,
     model={"hidden": 256, "layers": 2, "trace": "hutchinson"},
     regularizers={
         "global_error": {"weight": 4.0},
         "local_unbiased": {"weight": 4.0},
         "local_biased": {"weight": 4.0},
-        **{f"{name}:released": dict(RELEASED) for name in ("local_unbiased", "local_biased")},
-        **{f"{name}:text": dict(TEXT) for name in ("local_unbiased", "local_biased")},
+        **PUBLISHED,
         "kinetic_jacobian": {"weight": 0.44},
     },
 )
@@ -60,15 +60,19 @@ QUICK = PAPER.but(
     batch=128,
     lr=2e-2,
     schedule="cosine",
-    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED, seeds=(0,))),
+    runs=(
+        Entry(regularizers=EVERY_SEED),
+        Entry(regularizers=FIRST_SEED, seeds=(0,)),
+        Entry(regularizers=CLOSED, seeds=(0,), but={"host": "torchdiffeq"}),
+        Entry(regularizers=CLOSED, seeds=(0,), but={"host": "torchdiffeq", "gradient": "adjoint"}),
+    ),
     history_every=25,
     model={"hidden": 128, "layers": 1, "trace": "hutchinson"},
     regularizers={
         "global_error": {"weight": 4.0},
         "local_unbiased": {"weight": 4.0},
         "local_biased": {"weight": 4.0},
-        "local_biased:released": dict(RELEASED),
-        "local_biased:text": dict(TEXT),
+        **PUBLISHED,
         "kinetic_jacobian": {"weight": 4.0},
         "taynode": {"weight": 0.1, "order": 3},
         "steer": {"fraction": 0.25},

@@ -41,6 +41,10 @@ PAPERS_FORMS = ("local_unbiased:released", "local_biased:released", "local_unbia
 ONE_OF_EACH = ("local_biased:released", "local_biased:text")
 
 
+STABILITY = {"tsit5": 3.5068, "sosri2": 10.6}
+"""Size of each method's region of stability, by which the released scripts divide its stiffness estimate."""
+
+
 def papers_forms(**weight: float) -> dict[str, dict[str, Setting]]:
     """Return the settings of PAPERS_FORMS with a weight: one initial step, its error ratio times |dt|.
 

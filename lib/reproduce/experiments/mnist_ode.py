@@ -14,6 +14,7 @@ from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
     PAPERS_FORMS,
+    STABILITY,
     Budget,
     Entry,
     Experiment,
@@ -29,8 +30,6 @@ FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kineti
 ON_TRAIN = 2_000
 """Training images, at most, on which a finished model is measured, too."""
 TIGHT = ("none", "local_unbiased", "local_biased", "no_dynamics")
-TSIT5_STABILITY = 3.5068
-"""What the released scripts divide Tsit5's stiffness estimate by: the size of its region of stability."""
 PAPER = Budget(
     steps=7500,
     batch=512,
@@ -44,7 +43,7 @@ PAPER = Budget(
     regularizers={
         "steer": {"fraction": 0.5},
         "global_error": {"weight": 100.0, "weight_end": 10.0, "over": "mean"},
-        "global_stiffness": {"weight": 0.1 / TSIT5_STABILITY, "over": "max"},
+        "global_stiffness": {"weight": 0.1 / STABILITY["tsit5"], "over": "max"},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
         **papers_forms(weight=2.5, weight_end=1.0),
@@ -62,8 +61,8 @@ PAPER = Budget(
 """LOCAL's settings, with the global weights of GLOBAL's script and the local stiffness's of LOCAL's (D12); ours are the
 plain local rows' weights, and those of taynode and kinetic_jacobian."""
 CLOSED: dict[str, Any] = {"host": "torchdiffeq", "steps": 150, "history_every": 10}
-"""The closed box: trained through torchdiffeq as it is; for fewer steps, since its continuous adjoint takes some five times
-as long as backpropagation through our own solver."""
+"""The closed box: trained through torchdiffeq as it is; for fewer steps, since its continuous adjoint takes several
+times as long as backpropagation through our own solver."""
 QUICK = PAPER.but(
     steps=400,
     batch=128,

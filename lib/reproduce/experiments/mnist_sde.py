@@ -12,6 +12,7 @@ from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
     PAPERS_FORMS,
+    STABILITY,
     Budget,
     Entry,
     Experiment,
@@ -24,8 +25,6 @@ OPEN = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
 CLOSED = ("none", "local_unbiased", "no_dynamics")
 CLOSED_SETTINGS = {"local_unbiased": {"weight": 0.02, "weight_end": 0.04}}
 """Less than in the open box: torchsde's fixed step is longer than an adaptive solve's, and its error ratio larger."""
-SOSRI2_STABILITY = 10.6
-"""What the released script divides SOSRI2's stiffness estimate by."""
 PAPER = Budget(
     steps=4000,
     batch=512,
@@ -42,7 +41,7 @@ PAPER = Budget(
     model={"d": 32, "hidden": 64, "trajectories": 10},
     regularizers={
         "global_error": {"weight": 10.0, "over": "mean"},
-        "global_stiffness": {"weight": 0.1 / SOSRI2_STABILITY, "over": "mean"},
+        "global_stiffness": {"weight": 0.1 / STABILITY["sosri2"], "over": "mean"},
         "local_unbiased": {"weight": 0.05, "weight_end": 0.1},
         "local_biased": {"weight": 0.05, "weight_end": 0.1},
         **papers_forms(weight=1000.0),

@@ -13,13 +13,13 @@ from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
     PAPERS_FORMS,
+    STABILITY,
     Budget,
     Entry,
     Experiment,
     Problem,
     papers_forms,
 )
-from reproduce.experiments.mnist_ode import TSIT5_STABILITY
 from reproduce.models.latent import LatentODE, Prediction
 from reproduce.models.losses import kl_from_standard_normal, observed_log_likelihood, observed_squared_error
 
@@ -43,7 +43,7 @@ PAPER = Budget(
     regularizers={
         "steer": {"fraction": 0.5},
         "global_error": {"weight": 1000.0, "weight_end": 100.0, "over": "mean"},
-        "global_stiffness": {"weight": 10.0 / TSIT5_STABILITY, "over": "max"},
+        "global_stiffness": {"weight": 10.0 / STABILITY["tsit5"], "over": "max"},
         "local_unbiased": {"weight": 0.3},
         "local_biased": {"weight": 0.3},
         **papers_forms(weight=100.0, weight_end=10.0),

@@ -12,13 +12,13 @@ from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
     PAPERS_FORMS,
+    STABILITY,
     Budget,
     Entry,
     Experiment,
     Problem,
     papers_forms,
 )
-from reproduce.experiments.mnist_sde import SOSRI2_STABILITY
 from reproduce.models.fields import SDE, Autonomous, CubicMLP
 from reproduce.models.fits import MomentFit
 from reproduce.models.losses import moments_error
@@ -45,7 +45,7 @@ PAPER = Budget(
     model={"hidden": 50, "train_trajectories": 100, "test_trajectories": 4000},
     regularizers={
         "global_error": {"weight": 0.2 * ENTRIES},
-        "global_stiffness": {"weight": 0.1 / SOSRI2_STABILITY * ENTRIES, "over": "mean"},
+        "global_stiffness": {"weight": 0.1 / STABILITY["sosri2"] * ENTRIES, "over": "mean"},
         "local_unbiased": {"weight": 3.0},
         "local_biased": {"weight": 3.0},
         **papers_forms(weight=0.2 * ENTRIES),

@@ -183,7 +183,7 @@ def against_reference(
 ) -> dict[str, float]:
     """Measure an output that is a solution itself: as it is, and as the solve in use computes it.
 
-    As it is: a copy of the model in float64, solved at `budget.reference` times the tolerances.
+    As it is: a copy of the model in float64, on the CPU, solved at `budget.reference` times the tolerances.
 
     Args:
         model: its output is one number for each example, (batch,).
@@ -203,7 +203,7 @@ def against_reference(
     if budget.reference >= 1:
         raise ValueError(f"reference: expected a factor below 1 on the tolerances, found {budget.reference}")
     tight = budget.but(rtol=budget.reference * budget.rtol, atol=budget.reference * budget.atol)
-    purpose, exact = f"noise of the evaluation on {part}", copy.deepcopy(model).double().eval()
+    purpose, exact = f"noise of the evaluation on {part}", copy.deepcopy(model).cpu().double().eval()
     noises = generator(seed, purpose), generator(seed, purpose)
     solve_tight = solve if solve is hold_still else solver(tight, noise=generator(seed, "paths of the reference"))
     model.eval()
@@ -214,7 +214,7 @@ def against_reference(
         real = exact(_double(inputs), solve_tight, noises[1])[0]
         if not isinstance(used, Tensor) or used.ndim != 1:
             raise ValueError("a reference compares outputs of one number for each example, (batch,); found another")
-        columns.append((len(used), problem.metric(real, batch), problem.metric(used, batch), (used - real).abs()))
+        columns.append((len(used), problem.metric(real, batch), problem.metric(used, batch), (used.cpu() - real).abs()))
     n = sum(size for size, *_ in columns)
     return {
         metric: sum(size * value for size, value, _, _ in columns) / n,
@@ -224,7 +224,7 @@ def against_reference(
 
 
 def _double(inputs: Any) -> Any:
-    """Return inputs, a tensor or a tuple of them, with floating-point numbers in float64."""
+    """Return inputs, a tensor or a tuple of them, on the CPU, with floating-point numbers in float64."""
     if isinstance(inputs, Tensor):
-        return inputs.double() if inputs.is_floating_point() else inputs
+        return inputs.cpu().double() if inputs.is_floating_point() else inputs.cpu()
     return tuple(_double(part) for part in inputs)
