@@ -102,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="write the rows to data/reference/measured")
     parser.add_argument("--profiles", default="quick,paper")
+    parser.add_argument("--without", default="", help="left out, as experiment/profile, with commas between")
     parser.add_argument("--only", default=",".join(experiments.names()), help="experiments, with commas between")
     parser.add_argument("--steps", type=int, default=100, help="of vanilla training before the second look")
     parser.add_argument("--draws", type=int, default=16)
@@ -109,12 +110,12 @@ def main() -> None:
     torch.set_num_threads(1)
     made_from = provenance.commit()  # before this run writes a file
     path = (KEPT.parent if asked.keep else OUT) / "papers_forms.json"
-    for profile in asked.profiles.split(","):
-        for name in asked.only.split(","):
-            rows.append(looked_at(name, profile, asked.steps, asked.draws))
-            seconds = time.perf_counter() - start
-            write(rows, path, made_from, range(1), seconds, drawn="; ".join(sorted({row["data"] for row in rows})))
-            print(f"{name}, {profile}: {seconds:.0f} s", flush=True)
+    pairs = [(name, profile) for profile in asked.profiles.split(",") for name in asked.only.split(",")]
+    for name, profile in (pair for pair in pairs if "/".join(pair) not in asked.without.split(",")):
+        rows.append(looked_at(name, profile, asked.steps, asked.draws))
+        seconds = time.perf_counter() - start
+        write(rows, path, made_from, range(1), seconds, drawn="; ".join(sorted({row["data"] for row in rows})))
+        print(f"{name}, {profile}: {seconds:.0f} s", flush=True)
     head = "experiment, profile, tolerance, form, weight, over the loss at the start, and after training"
     text = table(head.split(", "), list(lines(rows)))
     OUT.mkdir(parents=True, exist_ok=True)

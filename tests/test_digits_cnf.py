@@ -553,6 +553,20 @@ def test_a_short_training_beats_the_control_and_a_gaussian_with_correlations() -
     assert likelihood.mean().item() > control.metrics["log_likelihood"] + 2 * error
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tolerance", [1e-5, 1e-6])
+def test_a_trained_flow_returns_the_digits_to_ten_times_the_tolerance_in_the_norm_of_the_solver(
+    tolerance: float,
+) -> None:
+    trained = train(experiments.get("digits_cnf"), make_regularizer("none"), 0, "quick", steps=150)
+    x, u = (torch.cat(parts) for parts in zip(*trained.problem.test_batches("test"), strict=True))
+    model = trained.model.flow.double().eval()
+    with torch.no_grad():
+        end = model((x + u).double(), at(tolerance))[1].y[-1][:, :-1]
+        away = (model.back(end, at(tolerance))[0] - x - u) / model.scale
+    assert away.square().mean().sqrt() < 10 * tolerance
+
+
 # --- the drop-in
 
 

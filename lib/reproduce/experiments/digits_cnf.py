@@ -79,8 +79,8 @@ QUICK = PAPER.but(
     },
 )
 """Learning rate and weights: ladders on a fifth of the training images, held out (part='validation'), seed 0: of each
-ladder the largest weight that cost less than 0.3 nats of vanilla's log-likelihood there; `released` and `text` are the
-papers', not chosen. steer moves the end time: a flow is a density whatever its end, so training at many makes sense."""
+ladder the largest weight that cost less than 0.3 nats of vanilla's log-likelihood there (of taynode's the larger of two
+that were tried). steer was not tuned; it moves the end time, and a flow is a density whatever its end."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=(0,), history_every=2, data={"limit": 64})
 
 
