@@ -71,7 +71,7 @@ DATASETS: dict[str, tuple[DataFile, ...]] = {
             "88dfac000fc00be3259de4c45660eed1c604329c57ba2afd707a36f15763ab0a",
         ),
     ),
-    "cifar10": (  # the checksum as Torchvision for Ruby, MLDatasets.jl and GoMLX print it, each on its own
+    "cifar10": (  # the checksum as Torchvision for Ruby and GoMLX print it, each on its own
         DataFile(
             "cifar-10-binary.tar.gz",
             170_052_171,
