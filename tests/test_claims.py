@@ -309,6 +309,13 @@ def test_a_variant_reaches_the_goal_against_its_own_vanilla_and_enters_no_verdic
     assert judge(both) == judge(main)
 
 
+def test_the_goal_is_not_reached_by_one_seed() -> None:
+    first = [one for one in everything() if one.seed == 0]
+    wanted = tuple(Wanted(one.experiment, one.regularizer, one.seed, 1e-7, "", one.key) for one in first)
+    [line] = [one for one in claims.goal(RULES, Evidence("quick", OWN, wanted, tuple(first))) if one.seeds == "1"]
+    assert (line.experiment, line.nfe < 0.6, line.verdict) == ("mnist_ode", True, "not reached")
+
+
 def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla_and_of_the_control() -> None:
     rows = [
         one for one in everything() if (one.regularizer, one.seed) not in (("local_biased", 1), ("local_biased", 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
@@ -91,6 +92,28 @@ def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla() -> None:
     assert table.loc["steer"]["nfe_ratio"] == pytest.approx(1.0)  # and not 30 / 60
     assert table.loc["steer"]["gain_kept"] == pytest.approx(0.03 / 0.04)
     assert table.loc["none"]["nfe"] == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize(("entry", "other"), [("method", "sosri2"), ("steps", 150), ("host", "torchdiffeq")])
+def test_rows_trained_in_another_way_have_lines_and_a_vanilla_of_their_own(entry: str, other: str | int) -> None:
+    usual: dict[str, Any] = {"method": "sosri", "steps": 400, "rtol": 1e-5}
+    rows = [replace(one, budget=usual) for one in (row("none", 0.9, 100.0), row("local_biased", 0.9, 80.0))]
+    others = [
+        replace(one, budget=usual | {entry: other}) for one in (row("none", 0.8, 200.0), row("steer", 0.8, 160.0))
+    ]
+    table = tables.compare([*rows, *others])
+    assert sorted(table["nfe"]) == [80.0, 100.0, 160.0, 200.0]
+    assert set(table.loc[table["regularizer"].isin(["local_biased", "steer"]), "nfe_ratio"]) == {0.8}
+    readable = tables.readable(table, metric="accuracy")
+    shown = {"method": "method", "steps": "training steps", "host": "trained through"}[entry]
+    assert readable[shown].nunique() == 2
+
+
+def test_a_line_with_one_seed_stands_beside_the_metric_of_this_seed_of_vanilla() -> None:
+    rows = [row("none", 0.94, 30.0, 0), row("none", 0.98, 90.0, 1), row("steer", 0.95, 30.0, 0)]
+    table = tables.compare(rows).set_index("regularizer")
+    assert table.loc["steer", "vanilla_metric"] == pytest.approx(0.94)  # and not 0.96, the mean over other data
+    assert table.loc["none", "vanilla_metric"] == pytest.approx(0.96)
 
 
 @pytest.mark.parametrize("field", ["experiment", "profile", "data", "part"])

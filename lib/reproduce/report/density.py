@@ -14,7 +14,8 @@ from reproduce.runs.store import Row
 def cost_and_correctness(rows: Sequence[Row]) -> pd.DataFrame:
     """Return a table for readers: the metric as it is and as the solve in use computes it, its error, and the cost.
 
-    A line for each regularizer and each solver of the training; mean and standard deviation over seeds.
+    A line for each regularizer and each way of training (see `tables.WAYS`); mean and standard deviation over seeds.
+    'Against vanilla' is the mean difference to vanilla's metric of the same seeds, and so on the same test data.
 
     Raises:
         ValueError: a row that was not measured against a reference.
@@ -26,17 +27,20 @@ def cost_and_correctness(rows: Sequence[Row]) -> pd.DataFrame:
             )
     comparison = tables.compare(rows)
     several, lines = comparison["host"].nunique() > 1, []
+    ways = tables.frame(rows)[list(tables.WAYS)].to_numpy().tolist()
     for _, line in comparison.iterrows():
-        same = [row for row in rows if (row.host, row.tolerance) == (line["host"], line["tolerance"])]
+        way = [line[name] for name in tables.WAYS]
+        same = [row for row, of in zip(rows, ways, strict=True) if of == way]
         group = [row for row in same if row.regularizer == line["regularizer"]]
         name = group[0].metric
-        kept, ratio = line["gain_kept"], line["nfe_ratio"]
+        kept, ratio, away = line["gain_kept"], line["nfe_ratio"], line["metric"] - line["vanilla_metric"]
         lines.append(
             {
                 **({"trained through": line["host"]} if several else {}),
                 "regularizer": tables.label(line["regularizer"]),
                 "seeds": len(group),
                 "log-likelihood [nats]": _spread([row.metrics[name] for row in group], ".2f"),
+                "against vanilla": "" if pd.isna(away) or line["regularizer"] == tables.VANILLA else f"{away:+.2f}",
                 "as computed": _spread([row.metrics[f"{name}_in_use"] for row in group], ".2f"),
                 "error of one image": f"{fmean(row.metrics['solver_error'] for row in group):.1e}",
                 "gain kept": "" if pd.isna(kept) else f"{kept:.2f}",

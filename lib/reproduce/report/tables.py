@@ -53,6 +53,8 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "data": row.data,
             "profile": row.profile,
             "host": row.host,
+            "method": str(row.budget.get("method", "")),
+            "steps": int(row.budget.get("steps", 0)),
             "tolerance": row.tolerance,
             "regularizer": row.regularizer,
             "seed": row.seed,
@@ -78,11 +80,16 @@ def gain_kept(value: float, *, vanilla: float, control: float) -> float:
     return (value - control) / gain if gain else math.nan
 
 
-def compare(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return one line for each solver of the training, tolerance and regularizer: means over seeds, ratios, gain kept.
+WAYS = ("host", "tolerance", "method", "steps")
+"""What lines that are compared have in common: what solved in training, tolerance, method, number of training steps."""
 
-    Ratios and the gain kept compare with the vanilla (and the control) that was trained with the same solver, tolerance
-    and seeds: a line with one seed is compared with this seed alone. Of the solvers 'own' stands first.
+
+def compare(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line for each regularizer and each of the WAYS to train it: means over seeds, ratios, gain kept.
+
+    Ratios and the gain kept compare with the vanilla (and the control) that was trained in the same way with the same
+    seeds: a line with one seed is compared with this seed alone, whose vanilla has the metric 'vanilla_metric'. Where
+    the split goes by the seed, lines with other seeds were tested on other data. Of the hosts 'own' stands first.
 
     Args:
         rows: of one experiment, one profile and one data set.
@@ -100,14 +107,14 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
     runs = frame(rows)
     lines = [
         _line(group, name)
-        for _, group in runs.groupby(["host", "tolerance"], sort=True)  # 'own' sorts before the names of the hosts
+        for _, group in runs.groupby(list(WAYS), sort=True)  # 'own' sorts before the names of the hosts
         for name in in_order(group["regularizer"])
     ]
     return pd.DataFrame(lines)
 
 
 def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
-    """Return the line of one regularizer among the runs at one tolerance."""
+    """Return the line of one regularizer among the runs that were trained in one way."""
 
     group = runs[runs["regularizer"] == name]
 
@@ -116,12 +123,12 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
         same = of[of["seed"].isin(group["seed"])]
         return float((same if len(same) else of)[column].mean())  # NaN where there are none
 
-    line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in ("host", "tolerance")}
+    line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in WAYS}
     line["regularizer"] = name
     line["seeds"] = len(group)
     for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
         line[column], line[f"{column}_std"] = mean(name, column), float(group[column].std(ddof=1))
-    solves = name != CONTROL
+    line["vanilla_metric"], solves = mean(VANILLA, "metric"), name != CONTROL
     line["nfe_ratio"] = mean(name, "nfe") / mean(VANILLA, "nfe") if solves else math.nan
     line["predict_speedup"] = mean(VANILLA, "predict_ms") / mean(name, "predict_ms") if solves else math.nan
     line["gain_kept"] = gain_kept(
@@ -143,10 +150,11 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
         return "" if math.isnan(value) else f"{value:z{form}}{unit}"
 
     form = f".{digits}f" if percent else ".2f" if metric == "log_likelihood" else f".{digits}g"
-    several = comparison["host"].nunique() > 1
+    titles = {"host": "trained through", "method": "method", "steps": "training steps"}
+    several = {title: name for name, title in titles.items() if comparison[name].nunique() > 1}
     return pd.DataFrame(
         {
-            **({"trained through": line["host"]} if several else {}),
+            **{title: line[name] for title, name in several.items()},
             "tolerance": f"{line['tolerance']:g}",
             "regularizer": label(line["regularizer"]),
             "seeds": line["seeds"],
