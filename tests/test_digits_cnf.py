@@ -521,6 +521,15 @@ def test_the_table_shows_cost_and_correctness_of_each_regularizer_and_wants_a_re
     values = [row.metrics["log_likelihood"] for row in rows[:2]]
     assert table.loc["vanilla", "log-likelihood [nats]"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
     assert table.loc["vanilla", "error of one image"] == f"{np.mean([r.metrics['solver_error'] for r in rows[:2]]):.1e}"
+    away = np.mean(
+        [b.metrics["log_likelihood"] - a.metrics["log_likelihood"] for a, b in zip(rows[:2], rows[2:4], strict=True)]
+    )
+    assert table.loc["STEER", "against vanilla"] == f"{away:+.2f}"
+    away = (
+        rows[4].metrics["log_likelihood"] - values[0]
+    )  # one seed: that of vanilla's two which is tested on its images
+    assert table.loc["control: no dynamics", "against vanilla"] == f"{away:+.2f}"
+    assert table.loc["vanilla", "against vanilla"] == ""
     assert table.loc["control: no dynamics", "NFE"] == "0.0"
     assert table["seeds"].tolist() == [2, 2, 1]
     other = replace(rows[0], metrics={"log_likelihood": 0.0, "train_log_likelihood": 0.0})

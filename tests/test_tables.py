@@ -116,6 +116,16 @@ def test_a_line_with_one_seed_stands_beside_the_metric_of_this_seed_of_vanilla()
     assert table.loc["none", "vanilla_metric"] == pytest.approx(0.96)
 
 
+def test_marks_from_vanilla_compare_on_the_data_of_the_same_seed() -> None:
+    rows = [row("none", 0.94, 30.0, 0), row("none", 0.98, 90.0, 1), row("steer", 0.93, 25.0, 0)]
+    _, ax = plt.subplots()
+    plots.nfe_against_metric(rows, ax=ax, from_vanilla=True)
+    marks = {str(marks.get_label()): marks.get_offsets().tolist() for marks in ax.collections}
+    plt.close()
+    assert marks["STEER (1)"][0] == pytest.approx([25.0, -0.01])  # below vanilla of its seed, and of the mean alike
+    assert marks["vanilla (2)"][0] == pytest.approx([60.0, 0.0])
+
+
 @pytest.mark.parametrize("field", ["experiment", "profile", "data", "part"])
 def test_rows_of_different_origin_are_never_mixed_in_one_table(field: str) -> None:
     with pytest.raises(ValueError, match=f"several {field}s"):

@@ -85,10 +85,21 @@ def _write(path: Path, content: bytes) -> None:
     events.file(path)
 
 
-def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
-    """Draw NFE (left is cheaper) against the test metric, one mark for each seed, a large one for the mean."""
+def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None, from_vanilla: bool = False) -> Axes:
+    """Draw NFE (left is cheaper) against the test metric, one mark for each seed, a large one for the mean.
+
+    Args:
+        rows: of one experiment, trained in one way.
+        ax: axes; None: the current ones.
+        from_vanilla: draw the difference to vanilla's metric of the same seed instead: where the split goes by the
+            seed, the metrics of different seeds are those of different test data. A seed without vanilla is left out.
+    """
     ax = ax or plt.gca()
     runs = tables.frame(rows)
+    if from_vanilla:
+        vanilla = runs[runs["regularizer"] == tables.VANILLA].set_index("seed")["metric"]
+        runs = runs[runs["seed"].isin(vanilla.index)]
+        runs = runs.assign(metric=runs["metric"] - runs["seed"].map(vanilla))
     for name in tables.in_order(runs["regularizer"]):
         group, seen = runs[runs["regularizer"] == name], look(name)
         ax.scatter(group["nfe"], group["metric"], color=seen.color, marker=seen.marker, s=22, alpha=0.5)
@@ -102,7 +113,10 @@ def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
             linewidth=0.8,
             label=f"{tables.label(name)} ({len(group)})",
         )
-    ax.set(xlabel="evaluations of f for one prediction (NFE)", ylabel=f"test {rows[0].metric}")
+    ax.set(
+        xlabel="evaluations of f for one prediction (NFE)",
+        ylabel=f"test {rows[0].metric}" + ", difference to vanilla" * from_vanilla,
+    )
     # Below the panel: inside it would hide marks.
     ax.legend(
         fontsize="small",
