@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -369,6 +370,18 @@ def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home:
     run = Run("mnist_ode", "none", 0, "smoke", overrides={"steps": size, "batch": 1})
     assert estimate.seconds_each([run]) == [pytest.approx(6.0)], "before anything is stored here: the committed rows"
     assert [estimate.in_words(s) for s in (5, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+
+
+def test_a_run_is_taken_to_last_as_long_as_those_with_its_host_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    through = {"host": "torchdiffeq", "gradient": "adjoint"}
+    runs = [Run("mnist_ode", "none", 0, "smoke", overrides={"steps": 10, "batch": 1} | how) for how in ({}, through)]
+    rows = [
+        SimpleNamespace(regularizer="none", tolerance=run.budget().rtol, budget=run.budget().of_one_run(), made_of={},
+                        seconds={"train": seconds})
+        for run, seconds in zip(runs, (1.0, 9.0), strict=True)
+    ]  # fmt: skip
+    monkeypatch.setattr(estimate, "_rows", lambda experiment: iter(rows))
+    assert estimate.seconds_each(runs) == [pytest.approx(1.0), pytest.approx(9.0)]
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reproduce.runs import store
 from reproduce.runs.store import Row
@@ -24,8 +24,9 @@ def in_words(seconds: float) -> str:
 def seconds_each(runs: Iterable[Run]) -> list[float | None]:
     """Return the seconds that each run will take in one process; None where no row of its experiment is known.
 
-    A run is taken to last as long as the median row of its experiment, device, regularizer and tolerance (else of its
-    experiment and device), scaled by the number of training steps and the batch size.
+    A run is taken to last as long as the median row of its experiment, device, regularizer, tolerance, and host with
+    its gradient (else of its experiment and device, with this host where there is one), scaled by the number of
+    training steps and the batch size.
     """
     known = lru_cache(maxsize=None)(lambda experiment: list(_rows(experiment)))
     return [_seconds(run, known(run.experiment)) for run in runs]
@@ -42,9 +43,15 @@ def _rows(experiment: str) -> Iterator[Row]:
 
 def _seconds(run: Run, rows: list[Row]) -> float | None:
     budget, rows = run.budget(), [row for row in rows if row.made_of.get("device", "cpu") == run.device]
+    rows = [row for row in rows if _solved(row.budget) == _solved(budget.of_one_run())] or rows
     alike = [row for row in rows if row.regularizer == run.regularizer and row.tolerance == budget.rtol]
     of_one = [row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]
     return statistics.median(of_one) * budget.steps * budget.batch if of_one else None
+
+
+def _solved(budget: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what solves while training, and how that is differentiated: an adjoint takes several times as long."""
+    return str(budget.get("host", "own")), str(budget.get("gradient", "backprop"))
 
 
 def total(runs: Iterable[Run], jobs: int) -> float | None:
