@@ -23,8 +23,9 @@ VALUES: dict[str, Callable[[Row], float]] = {
 }
 """What a table asks of a row, by name; times in seconds."""
 
-UNNAMED = ("rtol", "atol", "regularizers")
-"""Entries of the budget that do not make a line a variant: the tolerance has its own place, weights are settings."""
+UNNAMED = ("rtol", "atol", "regularizers", "history_every")
+"""Entries of the budget that do not make a line a variant: the tolerance has its own place, weights are settings, and
+how often a history is noted changes no number of a table."""
 
 VARIANT_WORDS = {"host": "closed box"}
 """Entries of the budget that have another name for readers."""
