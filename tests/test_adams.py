@@ -292,6 +292,16 @@ def test_an_unbiased_penalty_goes_on_from_the_drawn_time_and_the_two_starts_befo
     torch.testing.assert_close(penalty(solution, torch.Generator()), by_hand, rtol=1e-9, atol=0)
 
 
+def test_a_time_drawn_in_the_start_up_gets_a_step_of_the_pair_as_the_solver_took_it(mlp: Counting, y0: Tensor) -> None:
+    first = solve(mlp, y0).trace
+    drawn = first.t[:2] + 0.4 * first.dt[:2]
+    solution = solve(mlp, y0, sampled_t=drawn)
+    assert solution.sampled_y is not None
+    for t, y, dt in zip(drawn.tolist(), solution.sampled_y, first.dt.tolist(), strict=False):
+        by_hand = solution.method.ratio(rk_step(mlp, t, y, dt, TABLEAUS["bosh3"]))
+        torch.testing.assert_close(local_error(solution, t, y, dt), by_hand, rtol=1e-9, atol=0)
+
+
 def test_a_recorded_state_too_near_to_the_drawn_time_is_left_out() -> None:
     solution = solve(pendulum)
     trace, i = solution.trace, 5

@@ -86,10 +86,14 @@ class AdamsBashforth(RungeKutta):
     ) -> Start | None:
         """Evaluate f at (t, y), unless `start` holds it, and at the two recorded states before t; or nothing.
 
+        Nothing where t lies in one of the first two steps: the solver took them without a past, and a size that is
+        right for a step of the pair is too long for one that goes on from the short first step.
+
         All have their gradient: to hold the past derivatives would be the mistake that it is to hold the first stage.
         """
-        before = int(((t - times) * (1 if dt > 0 else -1) >= APART * abs(dt)).sum())
-        if before < KEPT - 1 or dt == 0:
+        since = (t - times) * (1 if dt > 0 else -1)
+        before = int((since >= APART * abs(dt)).sum())
+        if before < KEPT - 1 or int((since >= 0).sum()) < KEPT or dt == 0:
             return start
         history = History((), ())
         for i in range(before - KEPT + 1, before):
