@@ -333,6 +333,26 @@ def test_two_buffers_in_turn_are_refused_by_what_to_do() -> None:
         solve_ode(buffered(2), Y0, T, **FAR)
 
 
+@pytest.mark.parametrize("method", ["tsit5", "bosh3", "vcab3"])
+@pytest.mark.parametrize("n", [1, 2])
+@torch.no_grad()
+def test_buffers_that_come_after_a_first_new_tensor_are_refused_too(n: int, method: str) -> None:
+    later, calls = buffered(n), []
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        calls.append(t)
+        return y @ W if len(calls) == 1 else later(t, y)
+
+    with pytest.raises(ValueError, match=r"f\(t, y\) writes into memory .* buffer.clone\(\)"):
+        solve_ode(f, Y0, T, method=method, **FAR)
+
+
+def test_a_field_may_return_one_of_several_constants() -> None:
+    low, high = torch.full_like(Y0, 1.0), torch.full_like(Y0, 3.0)
+    y = solve_ode(lambda t, y: low if t < 0.5 else high, Y0, T, **FAR).y[-1]
+    torch.testing.assert_close(y, Y0 + 0.5 * 1.0 + 0.5 * 3.0, rtol=1e-4, atol=1e-4)
+
+
 def test_a_field_may_return_its_input_a_view_of_it_or_one_constant() -> None:
     constant = torch.full_like(Y0, 2.0)
     for f, exact in (

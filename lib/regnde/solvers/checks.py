@@ -19,6 +19,11 @@ class SolverError(RuntimeError):
     """A solve that could not be finished: too many steps, a step size of nothing, non-finite values."""
 
 
+def version_of(x: Tensor) -> int:
+    """Return how often a tensor was written into, 0 where nobody counts."""
+    return 0 if x.is_inference() else x._version
+
+
 class Counted:
     """A field that counts its evaluations, checks the first one, and gives copies where f writes into one buffer.
 
@@ -35,25 +40,34 @@ class Counted:
         if self.nfe == 1:
             return self._begin(t, y)
         dy = self.f(t, y)
-        return self._copy(dy) if self.copies or dy.data_ptr() == self.address else dy
+        if self.copies or dy.data_ptr() == self.address:
+            return self._copy(dy)
+        if any(dy.data_ptr() == older.data_ptr() and version_of(dy) != version for older, version in self.recent):
+            self._refuse_buffer()
+        self.recent = (self.recent[-1], (dy, version_of(dy)))  # held, so that no new tensor can have their memory
+        return dy
 
     def _begin(self, t: Tensor, y: Tensor) -> Tensor:
-        version = None if y.is_inference() else y._version
+        version = version_of(y)
         dy = self.f(t, y)
         self._check(dy)
-        if version is not None and y._version != version:
+        if version_of(y) != version:
             raise ValueError(f"{self.name}(t, y) changes the state y in place: compute with a copy, y.clone()")
         self.first, self.given, self.address = dy, dy.clone(), dy.data_ptr()
+        self.recent: tuple[tuple[Tensor, int], ...] = ((dy, version_of(dy)),)
         return self.given
 
     def _copy(self, dy: Tensor) -> Tensor:
         if self.nfe > 2 and not self.copies and not torch.equal(self.first, self.given):
-            raise ValueError(
-                f"{self.name}(t, y) writes into memory that it returned {self.nfe - 1} evaluations before: return a "
-                "new tensor each time, for example buffer.clone()"
-            )
+            self._refuse_buffer()
         self.copies = True
         return dy.clone()
+
+    def _refuse_buffer(self) -> None:
+        raise ValueError(
+            f"{self.name}(t, y) writes into memory that it returned before, after {self.nfe - 1} evaluations: return a "
+            "new tensor each time, for example buffer.clone()"
+        )
 
     @property
     def plain(self) -> Field:
