@@ -354,7 +354,7 @@ def test_the_caveats_tell_both_ledgers_whose_form_is_judged_and_what_a_looser_to
     assert caveats._counts({name: len([1 for one in claims.ledger(RULES, kept) if one.verdict == name])
                             for name in claims.VERDICTS}) in told  # fmt: skip
     assert "about our form of the penalty" in told
-    assert "which holds the first stage constant" in told
+    assert "code that holds the first stage constant" in told
     table = caveats.loosened(kept)
     assert set(table["experiment"]) == {"MNIST, neural ODE", "PhysioNet 2012, latent ODE"}
     assert set(table.groupby("experiment")["seeds"].nunique()) == {1}, "equal seeds within an experiment"

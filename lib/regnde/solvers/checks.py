@@ -34,6 +34,7 @@ class Counted:
         self.f, self.nfe, self.name, self.what = f, 0, name, what
         self.shape, self.dtype = y0.shape, y0.dtype
         self.copies = False
+        self.recent: tuple[tuple[Tensor, int], ...] = ()  # the last outputs
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.nfe += 1
@@ -54,7 +55,7 @@ class Counted:
         if version_of(y) != version:
             raise ValueError(f"{self.name}(t, y) changes the state y in place: compute with a copy, y.clone()")
         self.first, self.given, self.address = dy, dy.clone(), dy.data_ptr()
-        self.recent: tuple[tuple[Tensor, int], ...] = ((dy, version_of(dy)),)
+        self.recent = ((dy, version_of(dy)),)
         return self.given
 
     def _copy(self, dy: Tensor) -> Tensor:

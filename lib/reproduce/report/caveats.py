@@ -54,8 +54,9 @@ def _whose_form(part: Evidence) -> str:
     measured = "".join(f" {_of_form(part, end, words)}" for end, words in FORMS.items()).rstrip()
     return (
         "**The verdicts are about our form of the penalty**, not the papers': one step of the solver's own size, "
-        "without the factor dt, all stages differentiated (D05, D06, D07). With all stages differentiated the "
-        f"published weights act much less than in the released code, which holds the first stage constant.{measured}"
+        "without the factor dt, all stages differentiated (D05, D06, D07). The published weights were "
+        "found for code that holds the first stage constant; how much more or less they act when it is differentiated, "
+        f"lesson 04 measures.{measured}"
     )
 
 
