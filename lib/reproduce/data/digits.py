@@ -10,6 +10,8 @@ import torch
 from sklearn.datasets import load_digits as packaged
 from torch import Tensor
 
+from reproduce.data.splits import hold_out
+
 SIDE = 8  # pixels
 N_IMAGES, N_PIXELS, N_CLASSES = 1797, SIDE * SIDE, 10
 LEVELS = 17  # grey levels, 0 to 16
@@ -105,19 +107,12 @@ def validation_split(digits: Digits, n: int, *, seed: int) -> Digits:
 
     Args:
         digits: the set to split.
-        n: number of training images to hold out.
-        seed: of the permutation whose last ``n`` images are held out.
+        n, seed: number of training images to hold out, and of which permutation; see `hold_out`.
 
     Raises:
-        ValueError: ``n`` leaves nothing to train or to validate on, or the seed is no whole number.
+        ValueError: as `hold_out`.
     """
-    n_train = len(digits.x_train)
-    if not isinstance(n, int) or not 0 < n < n_train:
-        raise ValueError(f"n: expected a whole number from 1 to {n_train - 1}, found {n!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ValueError(f"seed: expected a whole number, found {seed!r}")
-    order = torch.randperm(n_train, generator=torch.Generator().manual_seed(seed))
-    kept, held = order[:-n], order[-n:]
+    kept, held = hold_out(len(digits.x_train), n, seed=seed)
     x, y, u = digits.x_train, digits.y_train, digits.u_train
     return replace(
         digits,

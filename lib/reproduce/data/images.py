@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
+
+from reproduce.data.splits import hold_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,31 +25,24 @@ class Images:
     typical: float  # an accuracy, as a fraction, at which notes state the standard error
 
 
-def validation_split(images: Images, n_validation: int, seed: int) -> Images:
+def validation_split(images: Images, n: int, *, seed: int) -> Images:
     """Hold out part of the training images in the place of the test images, to choose settings on.
 
     The test images are left out altogether: a setting chosen on them would flatter itself.
 
     Args:
         images: the set to split.
-        n_validation: number of training images to hold out.
-        seed: of the permutation whose last ``n_validation`` images are held out.
+        n, seed: number of training images to hold out, and of which permutation; see `hold_out`.
 
     Raises:
-        ValueError: ``n_validation`` leaves nothing to train or to validate on, or the seed is no integer.
+        ValueError: as `hold_out`.
     """
-    n = len(images.x_train)
-    if not isinstance(n_validation, int) or not 0 < n_validation < n:
-        raise ValueError(f"n_validation: expected a whole number from 1 to {n - 1}, found {n_validation!r}")
-    if not isinstance(seed, int):
-        raise ValueError(f"seed: expected a whole number, found {seed!r}")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    kept, held_out = order[:-n_validation], order[-n_validation:]
-    limit = accuracy_limit(n_validation, "held-out", typical=images.typical)
+    kept, held_out = hold_out(len(images.x_train), n, seed=seed)
+    limit = accuracy_limit(n, "held-out", typical=images.typical)
     return replace(
         images,
-        name=f"{images.name}, validation on {n_validation:,} of its training images",
-        key=f"{images.key}-validation-{n_validation}-seed-{seed}",
+        name=f"{images.name}, validation on {n:,} of its training images",
+        key=f"{images.key}-validation-{n}-seed-{seed}",
         x_train=images.x_train[kept],
         y_train=images.y_train[kept],
         x_test=images.x_train[held_out],

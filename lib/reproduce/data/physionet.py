@@ -16,6 +16,7 @@ from reproduce import checkout
 from reproduce.data import archives, icu_standin, records
 from reproduce.data.records import HOURS, N_TIMES, VARIABLES, Records
 from reproduce.data.registry import DATASETS, DataFile, find, require
+from reproduce.data.splits import hold_out
 
 DATASET = "physionet2012"
 SOURCES = ("auto", "official", "standin")
@@ -101,22 +102,16 @@ def validation_split(stays: Stays, n: int, *, seed: int) -> Stays:
 
     Args:
         stays: the set to split.
-        n: number of training stays to hold out.
-        seed: of the permutation whose last ``n`` stays are held out.
+        n, seed: number of training stays to hold out, and of which permutation; see `hold_out`.
 
     Raises:
-        ValueError: ``n`` leaves nothing to train or to validate on, or the seed is no integer.
+        ValueError: as `hold_out`.
     """
-    n_train = len(stays.values_train)
-    if not isinstance(n, int) or not 0 < n < n_train:
-        raise ValueError(f"n: expected a whole number from 1 to {n_train - 1}, found {n!r}")
-    if not isinstance(seed, int):
-        raise ValueError(f"seed: expected a whole number, found {seed!r}")
-    order = torch.randperm(n_train, generator=torch.Generator().manual_seed(seed))
+    split = hold_out(len(stays.values_train), n, seed=seed)
     values, observed = in_units(stays, stays.values_train), stays.mask_train > 0
     note = f"For choosing settings only, without any test stay. {stays.note}".strip()
     return _scaled(
-        *(array[rows] for rows in (order[:-n], order[-n:]) for array in (values, observed)),
+        *(array[rows] for rows in split for array in (values, observed)),
         name=f"{stays.name}, validation on {n:,} of its training stays",
         note=note,
         files=(*stays.files, ("validation", f"{n} of the training stays, seed {seed}")),

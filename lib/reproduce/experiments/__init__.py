@@ -9,10 +9,13 @@ from reproduce.experiments.experiment import PAPERS_FORMS, Budget, Entry, Experi
 
 __all__ = ["PAPERS_FORMS", "Budget", "Entry", "Experiment", "Problem", "get", "names"]
 
+SHARED = ("experiment", "of_images")
+"""Modules of this folder that are no experiments."""
+
 
 def names() -> list[str]:
     """Return the names of all experiments."""
-    return sorted(module.name for module in iter_modules(__path__) if module.name != "experiment")
+    return sorted(module.name for module in iter_modules(__path__) if module.name not in SHARED)
 
 
 def get(name: str) -> Experiment:

@@ -20,8 +20,8 @@ from reproduce.experiments.experiment import (
     Problem,
     papers_forms,
 )
+from reproduce.experiments.of_images import image_problem
 from reproduce.models.convolutions import ConvODEClassifier
-from reproduce.models.losses import accuracy, cross_entropy
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """Of red, green and blue, by which pixels in [0, 1] are standardized; the numbers of the papers' released code."""
@@ -73,50 +73,22 @@ def _images(source: str, part: str) -> Images:
 
 
 def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
-    """Return the images of a budget as a Problem; every seed has the same split.
+    """Return the images of a budget as a Problem (see `image_problem`); every seed has the same split.
 
-    In budget.data, `pool` is the side of the squares of pixels whose mean is taken, 1 for none, and `limit` shortens
-    both parts (smoke profile).
+    In budget.data, `pool` is the side of the squares of pixels whose mean is taken, 1 for none.
     """
     images, pool = _images(str(budget.data["source"]), part), int(budget.data["pool"])
-    limit = int(budget.data.get("limit", len(images.x_train)))
-    x_train, y_train = images.x_train.to(device), images.y_train.to(device)
-    x_test, y_test = images.x_test.to(device), images.y_test.to(device)
     dtype = torch.get_default_dtype()
     mean, std = (torch.tensor(channels, dtype=dtype, device=device).view(3, 1, 1) for channels in (MEAN, STD))
 
     def prepare(x: Tensor) -> Tensor:
         return functional.avg_pool2d((x.to(dtype) / 255.0 - mean) / std, pool)
 
-    def batches(of: str) -> list[tuple[Tensor, Tensor]]:
-        x, y = (x_train, y_train) if of == "train" else (x_test, y_test)
-        end = min(limit, len(x), ON_TRAIN if of == "train" else len(x))
-        return [
-            (prepare(x[i : min(i + budget.batch, end)]), y[i : min(i + budget.batch, end)])
-            for i in range(0, end, budget.batch)
-        ]
-
-    def train_batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-        indices = indices.to(device)
-        return prepare(x_train[indices]), y_train[indices]
-
     def model() -> ConvODEClassifier:
         settings = {"hidden": int(budget.model["hidden"]), "momentum": float(budget.model["momentum"])}
         return ConvODEClassifier(side=SHAPE[1] // pool, n_classes=images.n_classes, **settings)  # type: ignore[arg-type]
 
-    return Problem(
-        data=images.name,
-        note=images.note,
-        files=images.files,
-        n_train=min(limit, len(images.x_train)),
-        train_batch=train_batch,
-        test_batches=batches,
-        model=model,
-        inputs=lambda batch: batch[0],
-        loss=lambda logits, batch, step: cross_entropy(logits, batch[1]),
-        metric=lambda logits, batch: accuracy(logits, batch[1]),
-        device=device,
-    )
+    return image_problem(images, budget, prepare=prepare, model=model, on_train=ON_TRAIN, device=device)
 
 
 EXPERIMENT = Experiment(

@@ -21,9 +21,9 @@ from reproduce.experiments.experiment import (
     Problem,
     papers_forms,
 )
+from reproduce.experiments.of_images import image_problem
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.fields import TimeMLP
-from reproduce.models.losses import accuracy, cross_entropy
 
 EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")
 FIRST_SEED = ("steer", "global_stiffness", "local_stiffness", "taynode", "kinetic_jacobian", "global_error+steer")
@@ -115,42 +115,18 @@ def _images(source: str, part: str) -> Images:
 
 
 def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:
-    """Return the images of a budget as a Problem; `limit` in budget.data shortens both parts (smoke profile)."""
+    """Return the images of a budget as a Problem (see `image_problem`); every seed has the same split."""
     images = _images(str(budget.data["source"]), part)
-    limit = int(budget.data.get("limit", len(images.x_train)))
-    x_train, y_train = images.x_train.to(device), images.y_train.to(device)
-    x_test, y_test = images.x_test.to(device), images.y_test.to(device)
 
     def prepare(x: Tensor) -> Tensor:
         return x.to(torch.get_default_dtype()) / 255.0
-
-    def batches(of: str) -> list[tuple[Tensor, Tensor]]:
-        x, y = (x_train, y_train) if of == "train" else (x_test, y_test)
-        end = min(limit, len(x), ON_TRAIN if of == "train" else len(x))
-        return [(prepare(x[i : i + budget.batch]), y[i : i + budget.batch]) for i in range(0, end, budget.batch)]
-
-    def train_batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-        indices = indices.to(device)
-        return prepare(x_train[indices]), y_train[indices]
 
     def model() -> ODEClassifier:
         d, hidden = images.x_train[0].numel(), int(budget.model["hidden"])
         dynamics = TimeMLP((d, hidden, d), output_tanh=bool(budget.model["output_tanh"]))
         return ODEClassifier(dynamics, d=d, n_classes=images.n_classes)
 
-    return Problem(
-        data=images.name,
-        note=images.note,
-        files=images.files,
-        n_train=min(limit, len(images.x_train)),
-        train_batch=train_batch,
-        test_batches=batches,
-        model=model,
-        inputs=lambda batch: batch[0],
-        loss=lambda logits, batch, step: cross_entropy(logits, batch[1]),
-        metric=lambda logits, batch: accuracy(logits, batch[1]),
-        device=device,
-    )
+    return image_problem(images, budget, prepare=prepare, model=model, on_train=ON_TRAIN, device=device)
 
 
 EXPERIMENT = Experiment(

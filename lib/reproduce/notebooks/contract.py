@@ -77,7 +77,7 @@ def _defaults(path: str | Path) -> dict[str, Any]:
 def experiments_named(path: str | Path) -> set[str]:
     """Return the experiments whose names stand as text in a notebook's code: those whose training runs it needs."""
     files = (LIB / "reproduce" / "experiments").glob("*.py")
-    known = {file.stem for file in files} - {"__init__", "experiment"}
+    known = {file.stem for file in files} - {"__init__", "experiment", "of_images"}
     sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     return known & set(re.findall(r"""["'](\w+)["']""", "\n".join(sources)))
 
