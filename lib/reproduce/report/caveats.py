@@ -20,7 +20,7 @@ FORMS = {":released": "as their code has it (the first stage held constant)", ":
 
 
 def history() -> Mapping[str, Any]:
-    """Return the first ledger and what was changed after it was read (data/reference/history.yaml)."""
+    """Return the earlier ledgers and what was changed after each was read (data/reference/history.yaml)."""
     path = checkout.ROOT / "data" / "reference" / "history.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
@@ -37,16 +37,24 @@ def _counts(verdicts: Mapping[str, int]) -> str:
 
 
 def _revised(rules: Book, part: Evidence) -> str:
-    first, changes = history()["first"], history()["changes"]
+    ledgers = history()["ledgers"]
     given = [judgement.verdict for judgement in claims.ledger(rules, part)]
     now = {name: given.count(name) for name in claims.VERDICTS}
     reached = claims.goal(rules, part)
-    changed = "; ".join(f"{change['what']} ({change['commit']})" for change in changes)
+    told = " ".join(_before(ledger) for ledger in ledgers)
     return (
-        "**Settings were revised once after a first ledger had been read, on the same test data.** That ledger "
-        f"(commit {first['commit']}) read {_counts(first['verdicts'])}, the goal reached in {first['goal_reached']} of "
-        f"{len(reached)} experiments; today's reads {_counts(now)}, the goal in "
-        f"{sum(line.verdict == 'reached' for line in reached)}. In between: {changed}."
+        f"**Today's ledger is number {len(ledgers) + 1}: much was changed after the earlier ones had been read, on "
+        f"the same test data.** {told} Today's reads {_counts(now)}, the goal reached in "
+        f"{sum(line.verdict == 'reached' for line in reached)} of {len(reached)} experiments."
+    )
+
+
+def _before(ledger: Mapping[str, Any]) -> str:
+    """An earlier ledger, and what was changed after it, in two sentences."""
+    changes = "; ".join(f"{change['what']} ({change['commit']})" for change in ledger["changes"])
+    return (
+        f"That of commit {ledger['commit']} read {_counts(ledger['verdicts'])}, the goal reached in "
+        f"{ledger['goal_reached']}. Then: {changes}."
     )
 
 
