@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from reproduce import checkout
+from reproduce.data import registry
 from reproduce.models.fields import TimeMLP
 
 
@@ -24,6 +28,17 @@ class Counting(nn.Module):
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def empty_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository without data, no folder of the user's, no network: for tests of loaders."""
+    for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    monkeypatch.setenv("REGNDE_OFFLINE", "1")
+    registry._silence.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture

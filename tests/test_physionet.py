@@ -90,16 +90,11 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(empty_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty repository, no network, and a registry in which the sets have nine stays, one of them empty."""
-    for name in ("REGNDE_DATA", "REGNDE_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    monkeypatch.setenv("REGNDE_OFFLINE", "1")
     files = tuple(entry(part, members) for part, members in TINY.items())
     monkeypatch.setitem(registry.DATASETS, "physionet2012", files)
-    registry._silence.cache_clear()
-    return tmp_path
+    return empty_repository
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
+from resuming import assert_resumes_bitwise
 
 from reproduce import checkout, experiments
 from reproduce.runs import checkpoint, estimate, source, store, sweep, train
 from reproduce.runs import key as keys
-from reproduce.runs import run as runs
 from reproduce.runs.run import Run, find_run, needed, status, why
 from reproduce.runs.store import Row
 
@@ -139,35 +138,14 @@ def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undis
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("experiment", experiments.names())
 @pytest.mark.parametrize("name", ["local_unbiased", "global_error"])
-def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(
-    experiment: str, name: str, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(experiment: str, name: str) -> None:
     """The weight's schedule, the cosine of the learning rate and every generator go on where they stopped."""
     growing = {"weight": 0.01, "weight_end": 0.5}
     tiny = {"steps": 10, "history_every": 2, "checkpoint_every": 3, "schedule": "cosine"}
-    run = Run(experiment, name, 0, "smoke", settings=growing, overrides=tiny)
-    whole = run.make()
-    weights = torch.load(runs.weights_path(whole), weights_only=True)
-    store.path_of(whole).unlink()
-    save, calls = checkpoint.save, []
-
-    def die_after_the_second(path: Path, key: str, state: dict[str, object]) -> None:
-        save(path, key, state)
-        calls.append(state["step"])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", die_after_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        run.make()
-    assert calls == [3, 6]
-    monkeypatch.setattr(checkpoint, "save", save)
-    resumed = run.make()
-    assert without_clock(resumed) == without_clock(whole)
-    again = torch.load(runs.weights_path(resumed), weights_only=True)
-    assert all(torch.equal(weights[part], again[part]) for part in weights)
+    assert_resumes_bitwise(Run(experiment, name, 0, "smoke", settings=growing, overrides=tiny), at=[3, 6])
 
 
 def test_a_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(home: Path) -> None:
