@@ -101,7 +101,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="write the rows to data/reference/measured")
-    parser.add_argument("--profiles", default="quick,paper")
+    parser.add_argument("--profiles", default="quick", help="with commas between; paper takes long")
     parser.add_argument("--without", default="", help="left out, as experiment/profile, with commas between")
     parser.add_argument("--only", default=",".join(experiments.names()), help="experiments, with commas between")
     parser.add_argument("--steps", type=int, default=100, help="of vanilla training before the second look")

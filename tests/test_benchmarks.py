@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reproduce import experiments
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
 PROGRAMS = sorted([*FOLDER.glob("bench_*.py"), *FOLDER.glob("peers/bench_*.py"), FOLDER / "results.py"])
@@ -57,3 +59,19 @@ def test_kept_numbers_say_where_when_and_from_which_commit() -> None:
     for path in kept:
         facts = json.loads(path.read_text(encoding="utf-8"))["machine"]
         assert {"cpu", "cores", "load_before", "load_average", "date", "commit", "torch"} <= set(facts), path.name
+
+
+def test_the_forms_of_a_penalty_pull_by_what_they_differentiate_and_how_heavy_they_are() -> None:
+    forms = importlib.import_module("bench_forms")
+    row = forms.looked_at("spiral_ode", "smoke", steps=2, draws=3)
+    start = row["start"]
+    assert {form: look["weight"] for form, look in start.items()} == dict.fromkeys(("ours", "released", "text"), 1e-4)
+    assert 0 < start["text"]["over_loss"] < start["released"]["over_loss"], "one step, with and without its first stage"
+    assert row["after"]["ours"]["weight"] > 1e-4, "the weight grows over the training"
+    assert forms.looked_at("spiral_ode", "smoke", steps=2, draws=3) == row
+
+
+def test_what_lesson_04_shows_of_the_forms_holds_every_experiment() -> None:
+    path = ROOT / "data" / "reference" / "measured" / "papers_forms.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert {row["experiment"] for row in rows if row["profile"] == "quick"} == set(experiments.names())

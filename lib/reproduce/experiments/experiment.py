@@ -39,6 +39,7 @@ class Entry(BaseModel):
 PAPERS_FORMS = ("local_unbiased:released", "local_biased:released", "local_unbiased:text", "local_biased:text")
 """Local penalties as the papers have them: see `papers_forms`."""
 ONE_OF_EACH = ("local_biased:released", "local_biased:text")
+"""Those of them that quick profiles run, on one seed."""
 
 
 STABILITY = {"tsit5": 3.5068, "sosri2": 10.6}
