@@ -49,7 +49,7 @@ PAPER = Budget(
 )
 """LOCAL's settings, with the global weights of GLOBAL's script (D12); the plain local rows' weights are ours."""
 QUICK = PAPER.but(
-    steps=800,
+    steps=600,
     batch=128,
     schedule="cosine",
     controller="sde",

@@ -52,7 +52,7 @@ PAPER = Budget(
     },
 )
 QUICK = PAPER.but(
-    steps=300,
+    steps=200,
     lr=3e-2,
     rtol=1e-6,
     atol=1e-6,
