@@ -58,6 +58,10 @@ def local_error(
     recall: bool = True,
 ) -> Tensor:
     """Return the error ratio of one local step (see `local_step`), 0-d, times |dt| with `times_dt`."""
+    if not getattr(solution.method.tableau, "estimates", True):
+        raise ValueError(
+            f"method '{solution.method.tableau.name}' estimates no error: use 'midpoint', or an embedded pair"
+        )
     dt, start = _within(solution, t, y, dt, detach_k1=detach_k1, recall=recall)
     ratio = solution.method.step_ratio(t, y, dt, start)
     return abs(dt) * ratio if times_dt else ratio

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regnde.solvers.steps import Field, refuse_gradient
+from regnde.solvers.tableaus import Tableau
 
 RESOLVED = 64
 """The dtype of the state must tell at least so many times apart in the interval of a solve."""
@@ -181,6 +182,17 @@ def choose_gradient(gradient: str, f: object, parameters: Sequence[Tensor] | Non
         )
     found = f.parameters() if parameters is None and isinstance(f, nn.Module) else parameters or ()
     return tuple(parameter for parameter in found if parameter.requires_grad)
+
+
+def check_tableau(tableau: Tableau, *, compile: bool, rate: bool, fixed: bool) -> None:
+    """Raise ValueError for what a solve with a method does not offer that is not FSAL, or that knows no error."""
+    if not tableau.fsal and (compile or rate):
+        what = "is not compiled" if compile else "integrates no rate"
+        raise ValueError(f"method '{tableau.name}', which is for a few fixed steps, {what}: use 'tsit5' or 'bosh3'")
+    if not (tableau.estimates or fixed):
+        raise ValueError(
+            f"method '{tableau.name}' does not estimate its error, so it cannot choose steps: give step_sizes"
+        )
 
 
 def check_sde(t: Tensor, noise_type: str, sde_type: str) -> None:

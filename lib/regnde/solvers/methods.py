@@ -112,8 +112,8 @@ class RungeKutta(_Plain):
 
     @property
     def order(self) -> float:
-        """Order of the solution: one more than that of the solution it is compared with."""
-        return self.tableau.order
+        """Power of dt with which the error falls: one more than the order of the solution it is compared with."""
+        return self.tableau.embedded_order + 1
 
     def evaluate(self, t: float, y: Tensor) -> Start:
         """Return (f(t, y),)."""

@@ -17,6 +17,7 @@ from regnde.solvers.checks import (
     check_problem,
     check_sampled,
     check_sde,
+    check_tableau,
     choose,
     choose_gradient,
 )
@@ -32,11 +33,11 @@ from regnde.solvers.solution import Solution
 from regnde.solvers.sri_steps import ERROR_ESTIMATES
 from regnde.solvers.sri_tableaus import SRI_TABLEAUS, SRITableau
 from regnde.solvers.steps import Field, refuse_gradient
-from regnde.solvers.tableaus import BOSH3, TABLEAUS, Tableau
+from regnde.solvers.tableaus import BOSH3, CLASSICAL, TABLEAUS, Tableau
 
 RECORDS = ("error_ratio", "stiffness")
 METHODS: dict[str, Callable[..., RungeKutta]] = {
-    **{name: partial(RungeKutta, tableau=tableau) for name, tableau in TABLEAUS.items()},
+    **{name: partial(RungeKutta, tableau=tableau) for name, tableau in (TABLEAUS | CLASSICAL).items()},
     "vcab3": partial(AdamsBashforth, tableau=BOSH3),
 }
 Rate = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
@@ -72,7 +73,8 @@ def solve_ode(
         rtol, atol: relative and absolute tolerance of one step.
         method: 'tsit5', 'dopri5', 'bosh3', or a Tableau; or 'vcab3', the Adams-Bashforth method of order 3 with
             variable steps, one evaluation each (see `AdamsBashforth`): for gradient='backprop' and times without a
-            gradient, neither compiled nor with 'stiffness' on record.
+            gradient, neither compiled nor with 'stiffness' on record. Or 'euler', 'midpoint', 'rk4', for a few steps
+            of fixed size: neither compiled nor with a rate; 'euler' knows no error, and needs `step_sizes`.
         controller: 'integral', 'pi', or a Controller.
         first_step: size of the first step (positive); None: chosen by `first_step.initial_step`.
         step_sizes: take exactly these steps (positive, in order) instead of controlling them.
@@ -106,6 +108,7 @@ def solve_ode(
     if method == "vcab3":
         check_multistep(compile=compile, gradient=gradient, moves=moves, records=records)
     counted = make(f=Counted(f, y0), rtol=rtol, atol=atol, compiled=compile)
+    check_tableau(counted.tableau, compile=compile, rate=rate is not None, fixed=step_sizes is not None)
     return _solve(
         counted,
         replace(counted, f=f),

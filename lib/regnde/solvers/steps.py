@@ -56,7 +56,7 @@ class Step:
     y1: Tensor
     """State at the end, (batch, ...)."""
     k: tuple[Tensor, ...]
-    """The stages, each (batch, ...); the last one is the derivative at the end."""
+    """The stages, each (batch, ...); of an FSAL method the last one is the derivative at the end."""
 
     @property
     def start(self) -> Start:
@@ -65,8 +65,8 @@ class Step:
 
     @property
     def next_start(self) -> Start | None:
-        """The last stage, which is the first one of the next step (FSAL)."""
-        return self.k[-1:]
+        """The last stage, which is the first one of the next step (FSAL); None: it has to be evaluated."""
+        return None if isinstance(self.tableau, Tableau) and not self.tableau.fsal else self.k[-1:]
 
     @property
     def stages(self) -> tuple[Tensor, Tensor]:
@@ -130,4 +130,5 @@ def rk_step(f: Field, t: float, y: Tensor, dt: float, tableau: Tableau, *, k1: T
     for ti, ai in zip(times[1:], tableau.a, strict=True):
         yi = combine(y, dt, ai, k)
         k.append(f(ti, yi))
-    return Step(tableau=tableau, t=t, dt=dt, y=y, y1=yi, k=tuple(k))
+    y1 = yi if tableau.final is None else combine(y, dt, tableau.final, k)
+    return Step(tableau=tableau, t=t, dt=dt, y=y, y1=y1, k=tuple(k))

@@ -1,4 +1,4 @@
-"""Coefficients as data: Tsit5, Dormand-Prince 5, Bogacki-Shampine 3, which check themselves; Adams-Bashforth 3."""
+"""Coefficients as data, which check themselves: Tsit5, Dormand-Prince 5, Bogacki-Shampine 3; Euler, midpoint, RK4."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def order_defect(a: np.ndarray, b: np.ndarray, order: int) -> float:
 
 @dataclass(frozen=True)
 class Tableau:
-    """An embedded explicit Runge-Kutta pair whose last stage is the first of the next step (FSAL).
+    """An explicit Runge-Kutta method, embedded in a pair; its last stage may be the first of the next step (FSAL).
 
     Raises ValueError when the numbers do not belong together: row sums, order conditions of the solution
     and of the embedded solution, dense output that does not end at the solution.
@@ -91,11 +91,23 @@ class Tableau:
     dense_order: int
     stiffness_pair: tuple[int, int] | None
     """Two stages at the same time, whose quotient of differences estimates the stiffness; None: no such pair."""
+    final: tuple[float, ...] | None = None
+    """Weights of the solution, (stages,), of a method that is not FSAL."""
+
+    @property
+    def fsal(self) -> bool:
+        """Whether the last stage is the derivative at the end of the step: the first stage of the next one."""
+        return self.final is None
+
+    @property
+    def estimates(self) -> bool:
+        """Whether there is another solution to compare with, so that a step knows of its error."""
+        return any(self.b_error)
 
     @property
     def b(self) -> tuple[float, ...]:
-        """Weights of the solution, (stages,): the last row of `a` (FSAL)."""
-        return (*self.a[-1], 0.0)
+        """Weights of the solution, (stages,): `final`, or the last row of `a` (FSAL)."""
+        return (*self.a[-1], 0.0) if self.final is None else self.final
 
     def weights(self, theta: np.ndarray) -> np.ndarray:
         """Return the weights of the stages at t + theta * dt: (times,) -> (times, stages)."""
@@ -256,3 +268,47 @@ BOSH3 = Tableau(
 )
 
 TABLEAUS = {tableau.name: tableau for tableau in (TSIT5, DOPRI5, BOSH3)}
+
+# The methods of few fixed steps (Hairer, Norsett, Wanner, Solving ODEs I, sections II.1 and II.6). Dense output is of
+# their own order, of RK4 of order 3, without a further evaluation. The errors: midpoint against Euler, RK4 against
+# midpoint, both of which lie inside.
+EULER = Tableau(
+    name="euler",
+    order=1,
+    embedded_order=1,
+    c=(0.0,),
+    a=(),
+    b_error=(0.0,),
+    dense=((1.0,),),
+    dense_order=1,
+    stiffness_pair=None,
+    final=(1.0,),
+)
+
+MIDPOINT = Tableau(
+    name="midpoint",
+    order=2,
+    embedded_order=1,
+    c=(0.0, 1 / 2),
+    a=((1 / 2,),),
+    b_error=(-1.0, 1.0),
+    dense=((1.0, -1.0), (0.0, 1.0)),
+    dense_order=2,
+    stiffness_pair=None,
+    final=(0.0, 1.0),
+)
+
+RK4 = Tableau(
+    name="rk4",
+    order=4,
+    embedded_order=2,
+    c=(0.0, 1 / 2, 1 / 2, 1.0),
+    a=((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+    b_error=(1 / 6, -2 / 3, 1 / 3, 1 / 6),
+    dense=((1.0, -3 / 2, 2 / 3), (0.0, 1.0, -2 / 3), (0.0, 1.0, -2 / 3), (0.0, -1 / 2, 2 / 3)),
+    dense_order=3,
+    stiffness_pair=None,
+    final=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+)
+
+CLASSICAL = {tableau.name: tableau for tableau in (EULER, MIDPOINT, RK4)}
