@@ -10,6 +10,7 @@ FORCE   ?=
 WAIT    ?=
 RUN     ?=
 KEEP    ?=
+STAGE   ?= study
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -21,7 +22,7 @@ PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report plan why test lint lab bench bench-peers clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +45,12 @@ reproduce: $(STAMP)  ## run the notebooks, train what they need, summarize: PROF
 
 report: $(STAMP)  ## the papers' claims and tables beside the stored rows, as one page: PROFILE, KEEP=1
 	@$(PY) -m reproduce.cli report --profile "$(PROFILE)" --device "$(DEVICE)" $(if $(KEEP),--keep) $(if $(WAIT),--wait)
+
+study: $(STAMP)  ## train what PROTOCOL.md lists and is not stored: STAGE=rates|ladders|study|..., ONLY=mnist_ode, KEEP=1
+	@$(PY) -m reproduce.cli study "$(STAGE)" --only "$(ONLY)" --jobs "$(JOBS)" $(if $(KEEP),--keep)
+
+restore: $(STAMP)  ## bring the study's committed rows whose key is still right into data/results: ONLY=mnist_ode
+	@$(PY) -m reproduce.cli restore --only "$(ONLY)"
 
 plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
 	@$(PY) -m reproduce.cli plan --profile "$(PROFILE)" --device "$(DEVICE)" --jobs "$(JOBS)"

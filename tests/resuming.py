@@ -10,6 +10,13 @@ import torch
 
 from reproduce.runs import checkpoint, store
 from reproduce.runs.run import Run, weights_path
+from reproduce.runs.store import Row
+
+
+def without_clock(row: Row) -> Row:
+    """Return a row without what a clock said, and without what says when and where it was made."""
+    ways = [{name: value for name, value in entry.items() if name != "seconds"} for entry in row.ways]
+    return replace(row, seconds={}, provenance={}, ways=ways)
 
 
 def assert_resumes_bitwise(run: Run, *, at: list[int]) -> None:
@@ -34,7 +41,7 @@ def assert_resumes_bitwise(run: Run, *, at: list[int]) -> None:
             run.make()
     assert stored == at
     resumed = run.make()
-    assert replace(resumed, seconds={}, provenance={}) == replace(whole, seconds={}, provenance={})
+    assert without_clock(resumed) == without_clock(whole)
     again = torch.load(weights_path(resumed), weights_only=True)
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[part], again[part]) for part in weights)

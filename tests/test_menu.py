@@ -24,7 +24,6 @@ from reproduce.models.losses import cross_entropy
 from reproduce.runs import train
 from reproduce.runs.evaluation import generator
 from reproduce.runs.run import Run
-from reproduce.runs.store import Row
 
 T = torch.tensor([0.0, 1.5], dtype=torch.float64)
 TOLERANCES = {"rtol": 1e-5, "atol": 1e-5}
@@ -37,10 +36,6 @@ def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of these tests go to a folder of their own; the lock is the project's."""
     (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
-
-
-def without_clock(row: Row) -> Row:
-    return dataclasses.replace(row, seconds={}, provenance={})
 
 
 def penalty_of(regularizer: Regularizer, solution: Solution, seed: int = 0) -> Tensor:

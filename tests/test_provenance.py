@@ -60,7 +60,8 @@ def test_the_closure_holds_what_a_run_uses_and_no_other_experiment_and_no_bookke
         of_experiments = {module for module in found if module.startswith("reproduce.experiments")}
         shared = {"mnist_sde": {"mnist_ode"}, "cifar10_multiscale_ode": {"cifar10_ode"}}.get(name, set())  # its images
         shared = shared | ({"of_images"} if name.startswith(("mnist", "cifar10")) else set())
-        assert of_experiments == {f"reproduce.experiments.{module}" for module in {"experiment", name} | shared}
+        modules = {"chosen", "experiment", name} | shared
+        assert of_experiments == {f"reproduce.experiments.{module}" for module in modules}
         assert not found & {"reproduce.runs.store", "reproduce.runs.sweep", "reproduce.report.tables", "reproduce.cli"}
         assert not {"regnde", "regnde.dropin.local_penalty"} & found  # passed on by the package, but not used
     assert "reproduce.data.spiral" in source.source_hashes("spiral_ode")
@@ -97,6 +98,13 @@ def test_comments_docstrings_and_formatting_change_no_hash(lib: Path) -> None:
     everything = source.library_hash(lib=lib)
     assert stale(lib, edit) == set()
     assert source.library_hash(lib=lib) == everything
+
+
+def test_another_list_of_runs_or_seeds_makes_nothing_stale_but_another_budget_does(lib: Path) -> None:
+    path = lib / "reproduce/experiments/spiral_ode.py"
+    assert stale(lib, lambda: replace(path, "seeds=QUICK_SEEDS", "seeds=(77,)")) == set()
+    assert stale(lib, lambda: replace(path, "runs=(", 'runs=(Entry(regularizers=("none",)), ')) == set()
+    assert stale(lib, lambda: replace(path, "history_every=25", "history_every=26")) == {"spiral_ode"}
 
 
 def test_a_changed_function_of_the_solver_makes_every_experiment_stale(lib: Path) -> None:
@@ -225,6 +233,10 @@ def test_the_commit_is_dirty_by_what_git_tracks_but_not_by_what_a_run_leaves(tmp
         (tmp_path / folder).mkdir()
     for name in ("figures/quick/x.png", "build/y"):
         (tmp_path / name).write_text("2")
+    assert provenance.commit(tmp_path) == (head, False)
+    for path in provenance.OF_THE_STUDY:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("rows")
     assert provenance.commit(tmp_path) == (head, False)
     (tmp_path / "a.py").write_text("2")
     assert provenance.commit(tmp_path) == (head, True)

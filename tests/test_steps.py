@@ -12,8 +12,8 @@ from torch import Tensor
 
 from regnde import TABLEAUS, Tableau, error_ratio, rk_step, stiffness_ratio
 from regnde.solvers.error_ratio import rms
+from regnde.solvers.order_conditions import order_defect, rooted_trees
 from regnde.solvers.steps import combine
-from regnde.solvers.tableaus import order_defect, rooted_trees
 
 PAIRS = list(TABLEAUS.values())
 per_tableau = pytest.mark.parametrize("tableau", PAIRS, ids=lambda tableau: tableau.name)

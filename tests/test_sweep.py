@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from resuming import assert_resumes_bitwise
+from resuming import assert_resumes_bitwise, without_clock
 
 from reproduce import checkout, experiments
 from reproduce.runs import checkpoint, estimate, source, store, sweep, train
@@ -52,10 +52,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny_runs() -> list[Run]:
     names = ["none", "local_biased", "local_unbiased", store.CONTROL]
     return [Run("spiral_ode", name, seed, "smoke", overrides=TINY) for name in names for seed in range(3)]
-
-
-def without_clock(row: Row) -> Row:
-    return replace(row, seconds={}, provenance={})
 
 
 def count(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from resuming import without_clock
 
 from regnde import make_regularizer, solve_ode
 from regnde.penalties import menu as regularizers
@@ -22,7 +22,6 @@ from reproduce.models.fields import TimeMLP
 from reproduce.models.solve import hold_still
 from reproduce.runs import store, train
 from reproduce.runs.run import Run
-from reproduce.runs.store import Row
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +30,6 @@ def own_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     return tmp_path
-
-
-def without_clock(row: Row) -> Row:
-    return replace(row, seconds={}, provenance={})
 
 
 PAIRS = list(product(regularizers.REGULARIZERS, experiments.names()))
@@ -141,7 +136,7 @@ def _first_images(test: experiments.Problem, validation: experiments.Problem) ->
         ({"part": "train"}, "unknown part 'train'"),
         ({"rtoll": 1e-3}, "rtoll"),
         ({"steps": 0}, "steps"),
-        ({"method": "rk4"}, "method"),
+        ({"method": "rk5"}, "method"),
     ],
 )
 def test_wrong_profiles_parts_and_overrides_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m reproduce.cli reproduce`, `report`, `plan`, `why`, `lab`, `doctor`."""
+"""The commands behind the Makefile: `python -m reproduce.cli reproduce`, `report`, `study`, `why`, and others."""
 
 from __future__ import annotations
 
@@ -137,6 +137,44 @@ def why(options: argparse.Namespace) -> int:
     return OK
 
 
+def study(options: argparse.Namespace) -> int:
+    """Train what a stage of the protocol lists and is not stored, note what its ladders choose, and keep the rows."""
+    from reproduce.runs import choose, committed, protocol, sweep
+
+    if options.stage not in protocol.STAGES:
+        raise ValueError(f"unknown stage {options.stage!r}; choose one of {list(protocol.STAGES)}, in this order")
+    for name in _of_study(options.only):
+        runs = protocol.STAGES[options.stage](name)
+        try:
+            sweep.sweep(runs, jobs=options.jobs)
+        finally:  # also of a run that is stopped
+            kept = committed.keep(options.stage, name, runs) if options.keep else 0
+        chosen = "; its ladders choose anew" if choose.update([name]) else ""
+        print(
+            f"{options.stage} of {name}: {len(runs)} rows, {kept} of them new in {committed.FOLDER}{chosen}", flush=True
+        )
+    return OK
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Bring the committed rows of the study whose key is still right into this machine's results."""
+    from reproduce.runs import committed
+
+    brought, stale = committed.restore(_of_study(options.only))
+    print(f"{brought} rows brought; {stale} have another key by now and stay where they are")
+    return OK
+
+
+def _of_study(only: str) -> list[str]:
+    """Return the experiments of the protocol that were asked for, or all."""
+    from reproduce.runs import protocol
+
+    asked = [name for name in only.split(",") if name]
+    if wrong := set(asked) - set(protocol.names()):
+        raise ValueError(f"unknown experiments {sorted(wrong)}; the study has {protocol.names()}")
+    return asked or protocol.names()
+
+
 def lab(options: argparse.Namespace) -> int:
     """Bring the reader's copies of the lessons up to date, for `make lab`."""
     for line in workbook.update(checkout.ROOT):
@@ -181,6 +219,12 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help=helped)
     command("report", "make the report from the stored rows", "profile", "device", "keep")
     command("plan", "say what would be trained, and about how long it would take", "profile", "device", "jobs")
+    made = command("study", "train what PROTOCOL.md lists and is not stored", "jobs")
+    made.add_argument("stage", help="rates, ladders, study, ablation or published; each needs those before it")
+    made.add_argument("--only", default="", help="experiments, separated by commas (default: all)")
+    made.add_argument("--keep", action="store_true", help="copy the rows to what git tracks")
+    made = command("restore", "bring committed rows of the study into this machine's results")
+    made.add_argument("--only", default="", help="experiments, separated by commas (default: all)")
     made = command("why", "say what changed since a run's stored row was made", "profile", "device")
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
     command("lab", "bring the reader's copies of the lessons up to date")
@@ -192,6 +236,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "reproduce": reproduce,
     "report": report,
     "plan": plan,
+    "study": study,
+    "restore": restore,
     "why": why,
     "lab": lab,
     "doctor": lambda options: doctor.main(),

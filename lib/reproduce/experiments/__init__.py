@@ -9,7 +9,7 @@ from reproduce.experiments.experiment import PAPERS_FORMS, Budget, Entry, Experi
 
 __all__ = ["PAPERS_FORMS", "Budget", "Entry", "Experiment", "Problem", "get", "names"]
 
-SHARED = ("experiment", "of_images")
+SHARED = ("chosen", "experiment", "of_images")
 """Modules of this folder that are no experiments."""
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 Batch = Any
 Setting = bool | int | float | str
 CPU = torch.device("cpu")
+QUICK_SEEDS, PAPER_SEEDS, ONE_SEED = (10, 11, 12), (10, 11, 12, 13, 14), (10,)
+"""Of rows that are reported: nothing was chosen on them. Ladders have the seeds 0 to 2."""
 HOST_METHODS = {"torchsde": ("milstein", "srk", "euler"), "torchdiffeq": ("dopri5", "bosh3")}
 """Host -> its methods that a budget may train with; the first is taken where a budget names none."""
 
@@ -62,13 +64,17 @@ class Budget(BaseModel):
 
     steps: PositiveInt
     batch: PositiveInt
-    optimizer: Literal["Adam", "Adamax"] = "Adam"
+    optimizer: Literal["Adam", "AdamW", "Adamax"] = "Adam"
+    weight_decay: NonNegativeFloat = 0.0
+    """Of all weights, each step by so many learning rates of them: for AdamW alone."""
     lr: PositiveFloat
     schedule: Literal["constant", "cosine", "inverse"] = "constant"
     """Learning rate over training: as it is, falling to lr_end along half a cosine, or lr / (1 + lr_decay * step)."""
     lr_decay: NonNegativeFloat = 1e-5
     lr_end: NonNegativeFloat = 0.0
-    method: Literal["tsit5", "dopri5", "bosh3", "vcab3", "sosri", "sosri2"] = "tsit5"
+    method: Literal["tsit5", "dopri5", "bosh3", "vcab3", "euler", "midpoint", "rk4", "sosri", "sosri2"] = "tsit5"
+    fixed_steps: PositiveInt | None = None
+    """So many equal steps over the interval of each solve; None: steps that the tolerance controls."""
     controller: Literal["integral", "pi", "sde", "sde_reference"] = "integral"
     estimate: Literal["embedded", "reference"] = "embedded"
     """Error estimate of an SDE's step; see sri_steps.ERROR_ESTIMATES."""
@@ -88,9 +94,11 @@ class Budget(BaseModel):
     """Tolerances at which the NFE of the trained model is measured, too, with our solver and with the hosts' (see
     evaluation.nfe_elsewhere)."""
     reference: PositiveFloat | None = None
-    """Factor on both tolerances, below 1, of the solve that the metric is measured with, in float64, where the output
-    is a solution itself (see evaluation.against_reference); None: the metric is that of the solve in use."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    """Tolerance of the adaptive solve that the metric is measured with, in float64, where the output is a solution
+    itself (see evaluation.against_reference); None: the metric is that of the solve in use."""
+    curve: PositiveInt | None = None
+    """Examples, at most, on which a trained model is measured in every way to solve (see ways.measured); None: none."""
+    seeds: tuple[int, ...] = QUICK_SEEDS
     runs: tuple[Entry, ...] = ()
     """Everything that the profile trains."""
     history_every: PositiveInt = 25
@@ -106,10 +114,14 @@ class Budget(BaseModel):
 
     @model_validator(mode="after")
     def _check_host(self) -> Budget:
-        """Refuse a gradient or a method that what solves does not have."""
+        """Refuse what the optimizer, or what solves, does not have."""
         known = {"own": ("backprop", "checkpoint"), "torchsde": ("backprop",), "torchdiffeq": ("backprop", "adjoint")}
         if self.gradient not in known[self.host]:
             raise ValueError(f"host {self.host!r} has gradient {known[self.host]}, found {self.gradient!r}")
+        if self.weight_decay and self.optimizer != "AdamW":
+            raise ValueError(f"weight_decay is for optimizer 'AdamW', found {self.optimizer!r}")
+        if self.fixed_steps is not None and (self.host != "own" or self.method.startswith("sosri")):
+            raise ValueError("fixed_steps is for the own solver of ODEs: a host's steps are host_dt")
         methods = HOST_METHODS.get(self.host, ())
         if self.host_method is not None and self.host_method not in methods:
             raise ValueError(f"host {self.host!r} has host_method {methods}, found {self.host_method!r}")

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from reproduce.data.physionet import Stays, load_physionet, validation_split
+from reproduce.experiments.chosen import chosen
 from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
+    ONE_SEED,
+    PAPER_SEEDS,
     PAPERS_FORMS,
+    QUICK_SEEDS,
     STABILITY,
     Budget,
     Entry,
@@ -25,10 +29,9 @@ from reproduce.models.losses import kl_from_standard_normal, observed_log_likeli
 
 STD = 0.01
 """Of an observation around the prediction, in scaled units."""
-EVERY_SEED = ("none", "local_unbiased", "local_biased", "no_dynamics")
-FIRST_SEED = ("global_error", "steer", "global_stiffness", *ONE_OF_EACH)
-LOOSE = ("none", "local_biased", "no_dynamics")
 PAPER = Budget(
+    seeds=PAPER_SEEDS,
+    curve=640,
     steps=3000,
     batch=512,
     optimizer="Adamax",
@@ -36,7 +39,20 @@ PAPER = Budget(
     schedule="inverse",
     rtol=1.4e-8,
     atol=1.4e-8,
-    runs=(Entry(regularizers=EVERY_SEED + PAPERS_FORMS + ("steer", "global_error", "global_stiffness")),),
+    runs=(
+        Entry(
+            regularizers=(
+                "none",
+                "local_unbiased",
+                "local_biased",
+                *PAPERS_FORMS,
+                "steer",
+                "global_error",
+                "global_stiffness",
+                "no_dynamics",
+            )
+        ),
+    ),
     history_every=50,
     data={"source": "official"},
     model={"hidden": 40, "recognition": 50, "state": 20, "initial_std": 0.1, "centered": True, "first_tanh": True},
@@ -50,37 +66,55 @@ PAPER = Budget(
     },
 )
 """LOCAL's settings, with the global weights of GLOBAL's script (D12); the plain local rows' weights are ours."""
-QUICK = PAPER.but(
-    steps=500,
-    batch=128,
-    optimizer="Adam",
-    schedule="cosine",
-    rtol=1e-7,
-    atol=1e-7,
-    runs=(
-        Entry(regularizers=EVERY_SEED),
-        Entry(regularizers=FIRST_SEED, seeds=(0,)),
-        Entry(regularizers=LOOSE, seeds=(0,), tolerance=1e-5),
+QUICK = chosen(
+    "physionet",
+    PAPER.but(
+        seeds=QUICK_SEEDS,
+        steps=500,
+        batch=128,
+        optimizer="Adam",
+        schedule="cosine",
+        rtol=1e-7,
+        atol=1e-7,
+        runs=(
+            Entry(regularizers=("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")),
+            Entry(regularizers=("steer", "global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
+            Entry(regularizers=("none", "local_biased", "no_dynamics"), seeds=ONE_SEED, tolerance=1e-5),
+        ),
+        history_every=25,
+        data={"source": "auto"},
+        model=PAPER.model | {"first_tanh": False},
+        regularizers={
+            "steer": {"fraction": 0.25},
+            "global_error": {"weight": 0.3},
+            "global_stiffness": {"weight": 0.01},
+            "local_unbiased": {"weight": 0.3},
+            "local_biased": {"weight": 0.3},
+            **papers_forms(weight=100.0, weight_end=10.0),
+        },
     ),
-    history_every=25,
-    data={"source": "auto"},
-    model=PAPER.model | {"first_tanh": False},
-    regularizers={
-        "steer": {"fraction": 0.25},
-        "global_error": {"weight": 0.3},
-        "global_stiffness": {"weight": 0.01},
-        "local_unbiased": {"weight": 0.3},
-        "local_biased": {"weight": 0.3},
-        **papers_forms(weight=100.0, weight_end=10.0),
-    },
 )
 """Chosen on a fifth of the training stays, held out (part='validation'), at 1e-5: optimizer, learning rate and how the
 training starts on seed 0, the local weights on seeds 0 to 2."""
 SMOKE = QUICK.but(
     steps=4,
     batch=16,
-    seeds=(0,),
-    runs=(Entry(regularizers=EVERY_SEED + FIRST_SEED),),
+    seeds=ONE_SEED,
+    curve=8,
+    runs=(
+        Entry(
+            regularizers=(
+                "none",
+                "global_error",
+                "local_unbiased",
+                "local_biased",
+                "steer",
+                "global_stiffness",
+                *ONE_OF_EACH,
+                "no_dynamics",
+            )
+        ),
+    ),
     history_every=2,
     data={"source": "standin", "limit": 64},
 )

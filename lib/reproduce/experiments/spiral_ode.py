@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from reproduce.data.spiral import RECIPE, load_spiral
+from reproduce.experiments.chosen import chosen
 from reproduce.experiments.experiment import (
     CPU,
     ONE_OF_EACH,
+    ONE_SEED,
+    PAPER_SEEDS,
     PAPERS_FORMS,
+    QUICK_SEEDS,
     Budget,
     Entry,
     Experiment,
@@ -20,17 +24,29 @@ from reproduce.models.fields import CubicMLP
 from reproduce.models.fits import Trajectory
 from reproduce.models.losses import mean_squared_error
 
-BOTH = "global_error+global_stiffness"
-EVERY_SEED = ("none", "global_error", "local_unbiased", "local_biased")
-FIRST_SEED = ("steer", "global_stiffness", "taynode", "kinetic_jacobian", BOTH, "no_dynamics")
 PAPER = Budget(
+    seeds=PAPER_SEEDS,
+    curve=1,
     steps=4000,
     batch=1,
     lr=1e-2,
     schedule="cosine",
     rtol=1.4e-8,
     atol=1.4e-8,
-    runs=(Entry(regularizers=EVERY_SEED + PAPERS_FORMS), Entry(regularizers=FIRST_SEED, seeds=(0,))),
+    runs=(
+        Entry(
+            regularizers=(
+                "none",
+                "global_error",
+                "local_unbiased",
+                "local_biased",
+                *PAPERS_FORMS,
+                "global_error+global_stiffness",
+                "no_dynamics",
+            )
+        ),
+        Entry(regularizers=("steer", "global_stiffness", "taynode", "kinetic_jacobian"), seeds=ONE_SEED),
+    ),
     history_every=100,
     data={"n_times": 30, "t1": 1.5},
     model={"hidden": 50},
@@ -43,7 +59,7 @@ PAPER = Budget(
         **papers_forms(weight=1e-4, weight_end=0.03),
         "taynode": {"weight": 1e-8, "order": 3},
         "kinetic_jacobian": {"weight": 1e-5},
-        BOTH: {
+        "global_error+global_stiffness": {
             "global_error.weight": 1e-4,
             "global_error.weight_end": 0.03,
             "global_stiffness.weight": 1e-7,
@@ -51,16 +67,34 @@ PAPER = Budget(
         },
     },
 )
-QUICK = PAPER.but(
-    steps=200,
-    lr=3e-2,
-    rtol=1e-6,
-    atol=1e-6,
-    runs=(Entry(regularizers=EVERY_SEED), Entry(regularizers=FIRST_SEED + ONE_OF_EACH, seeds=(0,))),
-    history_every=25,
+QUICK = chosen(
+    "spiral_ode",
+    PAPER.but(
+        seeds=QUICK_SEEDS,
+        steps=200,
+        lr=3e-2,
+        rtol=1e-6,
+        atol=1e-6,
+        runs=(
+            Entry(
+                regularizers=(
+                    "none",
+                    "global_error",
+                    "local_unbiased",
+                    "local_biased",
+                    "global_error+global_stiffness",
+                    "no_dynamics",
+                )
+            ),
+            Entry(
+                regularizers=("steer", "global_stiffness", "taynode", "kinetic_jacobian", *ONE_OF_EACH), seeds=ONE_SEED
+            ),
+        ),
+        history_every=25,
+    ),
 )
 """Weights and learning rate from short ladders on times held out between the training times, seed 0."""
-SMOKE = QUICK.but(steps=6, seeds=(0,), history_every=2)
+SMOKE = QUICK.but(steps=6, seeds=ONE_SEED, curve=8, history_every=2)
 
 
 def problem(budget: Budget, part: str, device: torch.device = CPU, seed: int = 0) -> Problem:

@@ -58,7 +58,7 @@ def solver(
     return solve
 
 
-def _path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
+def path(y0: Tensor, t: Tensor, noise: torch.Generator, dt: float | None = None) -> BrownianPath:
     """Draw a Brownian path for one solve, laid out for steps of a fixed size or for even output times."""
     return BrownianPath(y0, float(t[0]), float(t[-1]), seed=int(torch.randint(2**62, (), generator=noise)), dt=dt)
 
@@ -81,13 +81,16 @@ def solve_equation(
         gradient = budget.gradient if budget.host == "own" else "backprop"
         settings |= {"gradient": gradient, "controller": budget.controller, "parameters": tuple(f.parameters())}
     if not hasattr(f, "g"):
+        if budget.fixed_steps is not None:
+            size = abs(float(t[-1]) - float(t[0])) / budget.fixed_steps
+            settings["step_sizes"] = [size] * budget.fixed_steps
         if not hosted:
             return solve_ode(f, y0, t, method=budget.method, **settings)
         return odeint_solve(f, y0, t, method=budget.method_of_host, gradient=budget.gradient, **settings)
     if noise is None:
         raise ValueError("an SDE needs a generator for its Brownian path: pass `noise` to train.solver")
     settings |= {
-        "bm": _path(y0, t, noise, budget.host_dt if hosted else float(t[1] - t[0])),
+        "bm": path(y0, t, noise, budget.host_dt if hosted else float(t[1] - t[0])),
         "estimate": budget.estimate,
     }
     if hosted:
@@ -152,7 +155,7 @@ def adaptive_host(budget: Budget, *, noise: torch.Generator) -> Solve:
     def solve(f: Any, y0: Tensor, t: Tensor) -> Solution:
         if not hasattr(f, "g"):
             return odeint_solve(f, y0, t, rtol=budget.rtol, atol=budget.atol)
-        bm, whole = _path(y0, t, noise), float(t[-1] - t[0])
+        bm, whole = path(y0, t, noise), float(t[-1] - t[0])
         return sdeint_solve(f, y0, t, rtol=budget.rtol, atol=budget.atol, dt=whole, method="srk", adaptive=True, bm=bm)
 
     return solve
@@ -183,7 +186,7 @@ def against_reference(
 ) -> dict[str, float]:
     """Measure an output that is a solution itself: as it is, and as the solve in use computes it.
 
-    As it is: a copy of the model in float64, on the CPU, solved at `budget.reference` times the tolerances.
+    As it is: see `exact_outputs`.
 
     Args:
         model: its output is one number for each example, (batch,).
@@ -196,31 +199,45 @@ def against_reference(
         difference of the two outputs over examples. Nothing where the budget asks for no reference.
 
     Raises:
-        ValueError: a reference that is not below 1, or an output of another shape.
+        ValueError: a reference that is not below the tolerances, or an output of another shape.
     """
     if budget.reference is None:
         return {}
-    if budget.reference >= 1:
-        raise ValueError(f"reference: expected a factor below 1 on the tolerances, found {budget.reference}")
-    tight = budget.but(rtol=budget.reference * budget.rtol, atol=budget.reference * budget.atol)
-    purpose, exact = f"noise of the evaluation on {part}", copy.deepcopy(model).cpu().double().eval()
-    noises = generator(seed, purpose), generator(seed, purpose)
-    solve_tight = solve if solve is hold_still else solver(tight, noise=generator(seed, "paths of the reference"))
+    if budget.reference >= min(budget.rtol, budget.atol):
+        raise ValueError(
+            f"reference: expected a tolerance below {budget.rtol:g}, that in use, found {budget.reference}"
+        )
+    batches = problem.test_batches(part)
+    real = exact_outputs(model, problem, part, batches, budget, solve, seed=seed)
+    noise = generator(seed, f"noise of the evaluation on {part}")
     model.eval()
     columns = []
-    for batch in problem.test_batches(part):
-        inputs = problem.inputs(batch)
-        used = model(inputs, solve, noises[0])[0]
-        real = exact(_double(inputs), solve_tight, noises[1])[0]
-        if not isinstance(used, Tensor) or used.ndim != 1:
-            raise ValueError("a reference compares outputs of one number for each example, (batch,); found another")
-        columns.append((len(used), problem.metric(real, batch), problem.metric(used, batch), (used.cpu() - real).abs()))
+    for batch, exact in zip(batches, real, strict=True):
+        used = model(problem.inputs(batch), solve, noise)[0]
+        columns.append((len(used), problem.metric(exact, batch), problem.metric(used, batch), distance(used, exact)))
     n = sum(size for size, *_ in columns)
     return {
         metric: sum(size * value for size, value, _, _ in columns) / n,
         f"{metric}_in_use": sum(size * value for size, _, value, _ in columns) / n,
-        "solver_error": sum(difference.sum().item() for *_, difference in columns) / n,
+        "solver_error": sum(size * error for size, *_, error in columns) / n,
     }
+
+
+def exact_outputs(
+    model: nn.Module, problem: Problem, part: str, batches: list[Any], budget: Budget, solve: Solve, *, seed: int
+) -> list[Any]:
+    """Return what a copy of the model in float64, on the CPU, gives for batches when solved at `budget.reference`."""
+    tight = budget.but(rtol=budget.reference, atol=budget.reference, method="tsit5", fixed_steps=None)
+    exact, noise = copy.deepcopy(model).cpu().double().eval(), generator(seed, f"noise of the evaluation on {part}")
+    tightly = solve if solve is hold_still else solver(tight, noise=generator(seed, "paths of the reference"))
+    return [exact(_double(problem.inputs(batch)), tightly, noise)[0] for batch in batches]
+
+
+def distance(used: Any, exact: Any) -> float:
+    """Return the mean absolute difference of two outputs; ValueError unless they are one number for each example."""
+    if not isinstance(used, Tensor) or used.ndim != 1:
+        raise ValueError("a reference compares outputs of one number for each example, (batch,); found another")
+    return float((used.cpu() - exact).abs().mean())
 
 
 def _double(inputs: Any) -> Any:

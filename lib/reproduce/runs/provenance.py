@@ -32,15 +32,21 @@ def lock_hash(root: Path | None = None) -> str:
     return store.key_of({"lock": sorted(line for line in lines if line)})
 
 
+OF_THE_STUDY = ("data/reference/measured/study", "data/reference/chosen.json")
+"""Rows and choices, which `make study` writes into what git tracks."""
+
+
 def commit(root: Path | None = None) -> tuple[str, bool]:
     """Return the commit of the bundle and whether its files differ from it; ('unknown', True) if nobody can tell.
 
-    Nobody can where git is missing, or where the bundle is not a repository of its own: see `why_no_commit`.
+    Nobody can where git is missing, or where the bundle is not a repository of its own: see `why_no_commit`. What a
+    study writes while it runs (OF_THE_STUDY) is no difference: a row holds the settings that were chosen for it.
     """
     root = root or checkout.ROOT
     if why_no_commit(root):
         return UNKNOWN, True
-    return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--", "."))
+    others = [f":(exclude){path}" for path in OF_THE_STUDY]
+    return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--", ".", *others))
 
 
 def why_no_commit(root: Path | None = None) -> str:

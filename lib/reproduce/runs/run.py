@@ -77,16 +77,18 @@ class Run:
         """Return the stored row of this run, or None: a row with another key is stale and not returned."""
         return store.find(self.profile, self.experiment, self.key())
 
-    def make(self) -> Row:
+    def make(self, *, weights: bool = False) -> Row:
         """Return the stored row; if there is none, train, store weights and row, and remove the checkpoint.
 
-        A run that another process is making is waited for; one that was stopped goes on from its checkpoint.
+        With `weights` a row that was brought here without them (see `committed.restore`) is made anew. A run that
+        another process is making is waited for; one that was stopped goes on from its checkpoint.
         """
         key = self.key()
         lock = checkout.ROOT / "build" / "locks" / f"{key}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            if (row := store.find(self.profile, self.experiment, key)) is not None:
+            row = store.find(self.profile, self.experiment, key)
+            if row is not None and (weights_path(row).exists() or not weights):
                 return row
             path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
             trained = train.train(
@@ -99,11 +101,11 @@ class Run:
                 device=self.device,
                 **self.overrides,
             )
-            weights = io.BytesIO()
-            torch.save(trained.model.cpu().state_dict(), weights)
+            held = io.BytesIO()
+            torch.save(trained.model.cpu().state_dict(), held)
             more = {**trained.row.provenance["more"], "instead": self.instead()}
             row = replace(trained.row, provenance={**trained.row.provenance, "more": more})
-            store.write(row, weights.getvalue())
+            store.write(row, held.getvalue())
             path.unlink(missing_ok=True)
             return row
 
@@ -112,7 +114,7 @@ class Run:
 
         The model is put `on` any device, wherever it was trained: lessons look inside on the CPU.
         """
-        row = self.make()
+        row = self.make(weights=True)
         weights = torch.load(weights_path(row), map_location="cpu", weights_only=True)
         return train.restore(experiments.get(self.experiment), row, weights, on)
 

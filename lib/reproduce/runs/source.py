@@ -40,7 +40,7 @@ def source_hashes(experiment: str, *, lib: Path = LIB) -> dict[str, str]:
     The modules are found by following import statements from `ROOTS` and the experiment's own module, so no other
     experiment is among them. A name that a package only passes on (`from regnde import solve_ode`) leads to the module
     that it comes from, and not to all that the package passes on. A hash covers the code alone: no comment, no
-    docstring, no formatting.
+    docstring, no formatting, nor the arguments `runs` and `seeds`, which list runs and change none.
 
     Args:
         experiment: its name, which is that of its module.
@@ -141,7 +141,7 @@ def _plain(node: Any) -> Any:
     """The code of a syntax tree as nested tuples, the same for every version of Python; strings that are statements
     (docstrings, of attributes too) are left out, and so are fields that are empty."""
     if isinstance(node, list):
-        return tuple(_plain(item) for item in node if not _is_text(item))
+        return tuple(_plain(item) for item in node if not (_is_text(item) or _is_list_of_runs(item)))
     if not isinstance(node, ast.AST):
         return node
     if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some formats with an empty text
@@ -149,6 +149,11 @@ def _plain(node: Any) -> Any:
     fields = ((name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "kind"))
     kept = tuple((name, _plain(value)) for name, value in fields if value is not None and value != [])
     return (type(node).__name__, *kept)
+
+
+def _is_list_of_runs(node: Any) -> bool:
+    """Whether this is an argument that says which runs a profile lists: it changes none of them."""
+    return isinstance(node, ast.keyword) and node.arg in ("runs", "seeds")
 
 
 def _is_text(node: Any) -> bool:

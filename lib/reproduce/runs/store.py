@@ -53,6 +53,8 @@ class Row:
     seconds: dict[str, float]
     """'train' for all of it, 'predict' for one full test batch (the fastest); provenance names the timer."""
     history: list[dict[str, float]] = field(default_factory=list)
+    ways: list[dict[str, Any]] = field(default_factory=list)
+    """What the trained model reaches and costs in every way to solve (see ways.measured); rows of old have none."""
     made_of: dict[str, Any] = field(default_factory=dict)
     """What the key covers beside the settings: data files, source of the modules, lock, device, dtype."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -111,14 +113,19 @@ def write(row: Row, weights: bytes | None = None) -> Path:
 
 def read(path: Path) -> Row:
     """Read one row; ValueError naming the file if it is not one."""
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse(text: str, where: str) -> Row:
+    """Return the row that a JSON text holds; ValueError naming where it stands if it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         expected = {f.name for f in fields(Row)}
-        if set(content) != expected:
+        if set(content) | {"ways"} != expected:
             raise ValueError(f"its fields differ from a row's by {sorted(set(content) ^ expected)}")
         return Row(**content)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable row ({error}); delete it to have the run made again") from error
+        raise ValueError(f"{where} is not a readable row ({error}); delete it to have the run made again") from error
 
 
 def find(profile: str, experiment: str, key: str) -> Row | None:

@@ -18,11 +18,13 @@ from tqdm.auto import tqdm
 from regnde import Regularizer
 from reproduce.experiments import Budget, Experiment, Problem
 from reproduce.models.solve import Solve, hold_still
-from reproduce.runs import checkpoint, key, provenance, source, store
+from reproduce.runs import checkpoint, key, provenance, source, store, ways
 from reproduce.runs import device as devices
 from reproduce.runs.evaluation import against_reference, evaluate, generator, nfe_elsewhere, solver
 from reproduce.runs.store import Row
 
+CHEAP = 100
+"""No curve over tolerances ends before so many evaluations, nor before twice those of the solve in use."""
 IMPORTED = time.time()
 """When this process imported the library, as the clock of files."""
 
@@ -125,6 +127,8 @@ def train(
     on_train = evaluate(model, problem, "train", solve, seed=seed, step=budget.steps)
     reference = against_reference(model, problem, part, budget, solve, metric=experiment.metric, seed=seed)
     elsewhere = {} if regularizer is None else nfe_elsewhere(model, problem, part, budget, seed=seed)
+    limit = max(CHEAP, 2 * measured.nfe)
+    curve = ways.measured(model, problem, part, budget, control=regularizer is None, limit=limit, seed=seed)
     tail = history[-max(1, len(history) // 10) :]
     row = Row(
         key=row_key,
@@ -154,6 +158,7 @@ def train(
         train_nfe=statistics.fmean(entry["nfe"] for entry in tail),
         seconds={"train": train_seconds, "predict": measured.seconds},
         history=history,
+        ways=curve,
         made_of=made_of,
         provenance=provenance.record(
             profile,
@@ -212,7 +217,8 @@ def _fit(
         solve = solver(budget, regularizer, rng["draws"], noise=rng["paths"], training=True)
     parts = [] if regularizer is None else [part for part in regularizer.simple if part.penalty is not None]
     adapted: list[float | None] = [None] * len(parts)  # weights that follow NFE
-    optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
+    decay = {"weight_decay": budget.weight_decay} if budget.optimizer == "AdamW" else {}
+    optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr, **decay)
     history: list[dict[str, float]] = []
     order, first, before = torch.empty(0, dtype=torch.int64), 0, 0.0
     if keep is not None and (state := checkpoint.load(*keep)) is not None:
