@@ -307,10 +307,10 @@ def test_a_process_that_imported_older_source_refuses_to_train(home: Path, monke
 
 
 def test_a_run_is_found_by_name_and_an_ambiguous_name_lists_the_choices() -> None:
-    assert find_run("spiral_ode/none/0", "quick") == Run("spiral_ode", "none", 0, "quick")
-    assert find_run("mnist_ode/none/0@1e-07", "quick").overrides == {"rtol": 1e-7, "atol": 1e-7}
-    with pytest.raises(ValueError, match=r"several runs.*mnist_ode/none/0@1e-05.*mnist_ode/none/0@1e-07"):
-        find_run("mnist_ode/none/0", "quick")
+    assert find_run("spiral_ode/none/10", "quick") == Run("spiral_ode", "none", 10, "quick")
+    assert find_run("mnist_ode/none/10@1e-07", "quick").overrides == {"rtol": 1e-7, "atol": 1e-7}
+    with pytest.raises(ValueError, match=r"several runs.*mnist_ode/none/10@1e-05.*mnist_ode/none/10@1e-07"):
+        find_run("mnist_ode/none/10", "quick")
     with pytest.raises(ValueError, match="names no run of profile quick"):
         find_run("mnist_ode/none/77", "quick")
 
@@ -318,7 +318,7 @@ def test_a_run_is_found_by_name_and_an_ambiguous_name_lists_the_choices() -> Non
 def test_the_needed_runs_of_a_profile_are_its_entries_times_their_seeds() -> None:
     quick = needed("quick")
     assert len({run.name for run in quick}) == len(quick)
-    assert {run.seed for run in quick if run.slot()[:2] == ("mnist_ode", "local_biased")} == {0, 1, 2}
+    assert {run.seed for run in quick if run.slot()[:2] == ("mnist_ode", "local_biased")} == {10, 11, 12}
     assert {run.budget().rtol for run in quick if run.experiment == "mnist_ode"} == {1e-5, 1e-7}
     assert {run.experiment for run in quick} == set(experiments.names())
 

@@ -27,7 +27,7 @@ from reproduce.models.multiscale import MultiscaleODEClassifier
 PUBLISHED = papers_forms(weight=0.1, weight_end=5.0)
 PAPER = Budget(
     seeds=PAPER_SEEDS,
-    curve=860,
+    curve=256,
     steps=20_000,
     batch=128,
     lr=1e-3,

@@ -33,7 +33,7 @@ ON_TRAIN = 1_000
 """Training images, at most, on which a finished model is measured, too."""
 PAPER = Budget(
     seeds=PAPER_SEEDS,
-    curve=860,
+    curve=320,
     steps=31250,
     batch=32,
     lr=3e-3,

@@ -75,7 +75,7 @@ QUICK = chosen(
         estimate="embedded",
         rtol=0.003,
         atol=0.003,
-        also_at=(0.01, 0.003, 0.001),
+        also_at=(0.01, 0.003),
         runs=(
             Entry(regularizers=("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")),
             Entry(regularizers=("global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),

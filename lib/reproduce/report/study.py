@@ -1,0 +1,138 @@
+"""The registered study from its rows: numbers of each line, equal tolerance, matched error, the ledger (no torch)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from reproduce import checkout
+from reproduce.report import effects, tables, verdicts
+from reproduce.report.effects import Effect, Seeds
+from reproduce.report.verdicts import COST, Line, Lines, Verdict
+from reproduce.runs.curves import Name, curve, value
+from reproduce.runs.store import CONTROL, VANILLA, Row
+
+REACHED, NOT_REACHED = "reached", "not reached"
+
+
+def rules() -> dict[str, Any]:
+    """Return the registered rules: protocol.yaml."""
+    path = checkout.ROOT / "data" / "reference" / "protocol.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["rules"]
+    return content
+
+
+def chosen_ways() -> dict[str, dict[str, Name]]:
+    """Return experiment -> line -> the way to solve that its ladder chose: chosen.json."""
+    path = checkout.ROOT / "data" / "reference" / "chosen.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        name: {line: (way[0], way[1], way[2]) for line, way in of.get("ways", {}).items()}
+        for name, of in content.items()
+    }
+
+
+def lines_of(rows: Sequence[Row]) -> Lines:
+    """Return the numbers of each line of the study, by seed."""
+    of: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        of.setdefault((row.experiment, row.regularizer), []).append(row)
+    return {key: _line(group) for key, group in of.items()}
+
+
+def _line(rows: Sequence[Row]) -> Line:
+    costs: dict[str, dict[int, float]] = {
+        "nfe": {row.seed: row.nfe for row in rows},
+        "predict": {row.seed: row.seconds["predict"] for row in rows},
+        "train": {row.seed: row.seconds["train"] for row in rows},
+    }
+    errors = {row.seed: error for row in rows if (error := _error(row)) is not None}
+    return Line({**costs, "error": errors}, {row.seed: value(row) for row in rows})
+
+
+def _error(row: Row) -> float | None:
+    """Return the error that a ratio makes sense of: share of wrong answers, mean square; None for a likelihood."""
+    metric = row.metrics[row.metric]
+    if row.metric == "accuracy":
+        return 1.0 - metric
+    return None if row.higher_is_better else metric
+
+
+def ledger(rows: Sequence[Row]) -> list[Verdict]:
+    """Return the verdicts on all claims, from the study's rows."""
+    registered = rules()
+    numbers = {"gain": registered["gain"], "level": registered["level"], "runs": registered["printed_runs"]}
+    return verdicts.ledger(lines_of(rows), verdicts.claims(), tables.published(), **numbers)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What one line of an experiment saves, and what that costs."""
+
+    experiment: str
+    line: str
+    way: Name | None
+    """How it is solved; None: as in training."""
+    evaluations: float
+    """Mean over the seeds."""
+    ratio: Effect | None
+    """Logarithm of its evaluations over vanilla's."""
+    kept: tuple[float, float, float]
+    """Share of vanilla's gain that is kept, and its interval."""
+    cost: str
+    """'kept', 'lost', 'undecided'; not corrected for others."""
+    seeds: int
+
+    def reached(self, at_most: float) -> bool:
+        """Return whether so small a ratio is reached, with the gain kept."""
+        return self.ratio is not None and math.exp(self.ratio.mean) <= at_most and self.cost == COST[0]
+
+
+def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
+    """Return the saving of each line at the tolerance of training, the way that both were trained with."""
+    lines = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
+    return [
+        _saving(experiment, line, None, content.costs["nfe"], content.values, lines)
+        for line, content in lines.items()
+        if line not in (VANILLA, CONTROL)
+    ]
+
+
+def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]) -> list[Saving]:
+    """Return the saving of each line, solved in its own chosen way, over vanilla in its own; vanilla is among them.
+
+    The gain is that over the control of vanilla as it was trained and solved, so that vanilla may lose some, too.
+    """
+    own = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
+    here = [row for row in rows if row.experiment == experiment]
+    moved: dict[str, tuple[Seeds, Seeds]] = {}
+    for line, way in ways.items():
+        found = {row.seed: curve(row).get(way) for row in here if row.regularizer == line}
+        there = {seed: pair for seed, pair in found.items() if pair is not None}
+        if there:
+            moved[line] = {seed: nfe for seed, (_, nfe) in there.items()}, {seed: v for seed, (v, _) in there.items()}
+    if VANILLA not in moved:
+        return []
+    against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
+    return [_saving(experiment, line, ways[line], *numbers, against) for line, numbers in moved.items()]
+
+
+def _saving(
+    experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line]
+) -> Saving:
+    registered, vanilla, control = rules(), lines.get(VANILLA), lines.get(CONTROL)
+    ratio, cost, kept = None, verdicts.NOT_RUN, (math.nan, math.nan, math.nan)
+    if vanilla is not None:
+        ratio = effects.log_ratio(nfe, vanilla.costs["nfe"])
+        if control is not None:
+            lost = effects.lost_beyond(values, vanilla.values, control.values, share=registered["gain"])
+            kept = effects.kept_interval(values, vanilla.values, control.values, level=registered["level"])
+            pair = None if lost is None else (lost.below(), lost.above())
+            cost = effects.sides([pair], COST, 1 - registered["level"])[0] or verdicts.NOT_RUN
+    mean = math.fsum(nfe.values()) / len(nfe) if nfe else math.nan
+    return Saving(experiment, line, way, mean, ratio, kept, cost, len(nfe))
