@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from base64 import b64encode
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -520,7 +521,7 @@ def test_the_figures_show_what_there_is_and_say_when_there_is_nothing(
     for draw, panels in (
         (plots_report.gain_against_nfe, 1),
         (plots_report.speedups, 2),
-        (plots_report.over_training, 2),
+        (partial(plots_report.over_training, rules=RULES), 2),
     ):
         fig = draw(part())
         assert len([ax for ax in fig.axes if ax.has_data()]) == panels

@@ -1,6 +1,8 @@
 """Pictures: the common ones and their look here, one file beside for each family (no training)."""
 
-from reproduce.plots.base import history, nfe_against_metric, reference_slope, save, steps_along_time
+from reproduce.plots.axes import interval, legend_below, legend_of_all, plain_ticks
+from reproduce.plots.base import history, reference_slope, save, steps_along_time
+from reproduce.plots.cost import nfe_against_metric, nfe_panels
 from reproduce.plots.palette import DASHES, MARKERS, PALETTE, Look, look, style
 
 __all__ = [
@@ -9,8 +11,13 @@ __all__ = [
     "PALETTE",
     "Look",
     "history",
+    "interval",
+    "legend_below",
+    "legend_of_all",
     "look",
     "nfe_against_metric",
+    "nfe_panels",
+    "plain_ticks",
     "reference_slope",
     "save",
     "steps_along_time",

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduce import files
-from reproduce.plots.palette import look
+from reproduce.plots.axes import legend_below, plain_ticks
+from reproduce.plots.palette import Look, look
 from reproduce.report import tables
 from reproduce.runs import events, store
 from reproduce.runs.store import Row
@@ -85,74 +86,51 @@ def _write(path: Path, content: bytes) -> None:
     events.file(path)
 
 
-def nfe_against_metric(rows: Sequence[Row], *, ax: Axes | None = None, from_vanilla: bool = False) -> Axes:
-    """Draw NFE (left is cheaper) against the test metric, one mark for each seed, a large one for the mean.
+def history(rows: Sequence[Row], what: str, *, ax: Axes | None = None) -> Axes:
+    """Draw an entry of the training history ('nfe', 'loss', 'penalty') over steps: mean and range over seeds.
 
-    Args:
-        rows: of one experiment, trained in one way.
-        ax: axes; None: the current ones.
-        from_vanilla: draw the difference to vanilla's metric of the same seed instead: where the split goes by the
-            seed, the metrics of different seeds are those of different test data. A seed without vanilla is left out.
+    A regularizer with fewer seeds than the others is drawn thin, and the legend says so.
     """
     ax = ax or plt.gca()
-    runs = tables.frame(rows)
-    if from_vanilla:
-        vanilla = runs[runs["regularizer"] == tables.VANILLA].set_index("seed")["metric"]
-        runs = runs[runs["seed"].isin(vanilla.index)]
-        runs = runs.assign(metric=runs["metric"] - runs["seed"].map(vanilla))
-    for name in tables.in_order(runs["regularizer"]):
-        group, seen = runs[runs["regularizer"] == name], look(name)
-        ax.scatter(group["nfe"], group["metric"], color=seen.color, marker=seen.marker, s=22, alpha=0.5)
-        ax.scatter(
-            group["nfe"].mean(),
-            group["metric"].mean(),
-            color=seen.color,
-            marker=seen.marker,
-            s=110,
-            edgecolor="black",
-            linewidth=0.8,
-            label=f"{tables.label(name)} ({len(group)})",
-        )
-    ax.set(
-        xlabel="evaluations of f for one prediction (NFE)",
-        ylabel=f"test {rows[0].metric}" + ", difference to vanilla" * from_vanilla,
-    )
-    # Below the panel: inside it would hide marks.
-    ax.legend(
-        fontsize="small",
-        title="regularizer (seeds)",
-        title_fontsize="small",
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        ncols=2,
-    )
-    return ax
-
-
-def history(rows: Sequence[Row], what: str, *, ax: Axes | None = None) -> Axes:
-    """Draw an entry of the training history ('nfe', 'loss', 'penalty') over steps: mean and range over seeds."""
-    ax = ax or plt.gca()
-    for name in tables.in_order(row.regularizer for row in rows):
-        group = [row for row in rows if row.regularizer == name]
+    groups = {name: [row for row in rows if row.regularizer == name] for name in {row.regularizer for row in rows}}
+    most = max(map(len, groups.values()))
+    for name in tables.in_order(groups):
+        group, seen = groups[name], look(name)
         steps = [entry["step"] for entry in group[0].history]
         values = np.array([[entry[what] for entry in row.history] for row in group])
-        seen = look(name)
-        ax.plot(steps, values.mean(0), color=seen.color, linestyle=seen.dash, label=tables.label(name))
+        few = len(group) < most
+        label = tables.label(name) + (f" ({len(group)} of {most} seeds)" if few else "")
+        ax.plot(steps, values.mean(0), color=seen.color, linestyle=seen.dash, label=label, linewidth=1 if few else 2)
         ax.fill_between(steps, values.min(0), values.max(0), color=seen.color, alpha=0.15, linewidth=0)
     ax.set(xlabel="training step", ylabel={"nfe": "NFE of the training solve"}.get(what, what))
-    ax.legend(fontsize="small")
+    legend_below(ax)
     return ax
 
 
 def steps_along_time(trace: Any, *, ax: Axes | None = None, name: str = "none", label: str | None = None) -> Axes:
-    """Draw the size of each accepted step over time as a staircase, and rejected attempts as crosses."""
+    """Draw the size of each accepted step over time as a staircase, and rejected attempts as crosses.
+
+    A last step that the end of the interval cut shorter than all others is left out: it tells nothing of the field, and
+    would take half of the axis. The legend comes below.
+
+    Args:
+        trace: of a solve.
+        ax: axes; None: the current ones.
+        name: the regularizer; "" for what is none, as the equation of the data.
+        label: for the legend; None: that of the regularizer.
+    """
     ax = ax or plt.gca()
-    seen = look(name)
+    seen = look(name) if name else Look("0.35", "", "--")
     t, dt = trace.t.numpy(), np.abs(trace.dt.numpy())
-    ax.step(np.append(t, t[-1] + trace.dt[-1].item()), np.append(dt, dt[-1]), where="post", color=seen.color,
-            linestyle=seen.dash, label=label or tables.label(name))  # fmt: skip
+    if len(dt) > 1 and dt[-1] < dt[:-1].min():
+        t, dt = t[:-1], dt[:-1]
+    end = trace.t[len(dt) - 1].item() + trace.dt[len(dt) - 1].item()
+    ax.step(np.append(t, end), np.append(dt, dt[-1]), where="post", color=seen.color, linestyle=seen.dash,
+            label=label or tables.label(name))  # fmt: skip
     ax.scatter(trace.rejected_t, trace.rejected_dt.abs(), marker="x", s=28, color=seen.color)
     ax.set(xlabel="time t", ylabel="size of the step", yscale="log")
+    plain_ticks(ax.yaxis)
+    legend_below(ax)
     return ax
 
 

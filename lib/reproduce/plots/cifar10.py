@@ -84,7 +84,7 @@ def evaluations(times: Mapping[str, Sequence[float]], *, ax: Axes | None = None)
         ax.plot(at, range(1, len(at) + 1), color=seen.color, marker=seen.marker, linestyle=seen.dash, linewidth=0.8,
                 markersize=6, label=f"{method}: {len(at)} evaluations")  # fmt: skip
     ax.set(xlabel="time t of an evaluation", ylabel="evaluations of f so far", ylim=(0, None))
-    ax.legend(fontsize="small")
+    plots.legend_below(ax)
     return ax
 
 

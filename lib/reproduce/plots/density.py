@@ -98,7 +98,7 @@ def estimates(values: Any, exact: float, *, ax: Axes) -> Axes:
     ax.axvline(exact, color="black", linewidth=2, label="exact trace")
     ax.axvline(values.mean(), color=plots.PALETTE[1], linestyle="--", linewidth=2, label="mean of the estimates")
     ax.set(xlabel="log-likelihood of one image, nats", ylabel="number of noise vectors")
-    ax.legend(fontsize="small")
+    plots.legend_below(ax, ncols=3)
     return ax
 
 
@@ -119,7 +119,7 @@ def error_against_nfe(curves: Mapping[str, Sequence[tuple[float, float, float]]]
                         xytext=(6, 4) if right else (-6, -9), textcoords="offset points",
                         ha="left" if right else "right")  # fmt: skip
     ax.set(xlabel="evaluations of the field for one batch (NFE)", ylabel="error of the likelihood, nats for each image")
-    ax.legend(fontsize="small")
+    plots.legend_below(ax)
     return ax
 
 
@@ -143,5 +143,5 @@ def likelihoods(values: Mapping[str, Any], *, ax: Axes, gaussian: Any = None) ->
                 label=f"{label}: mean {found.mean():.1f}")  # fmt: skip
         ax.axvline(found.mean(), ymax=0.06, color=color, linewidth=3)
     ax.set(xlabel="log-likelihood of a test image, nats", ylabel="number of images")
-    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # inside it would hide data
+    plots.legend_below(ax)
     return ax

@@ -71,8 +71,8 @@ def state_and_steps(solution: Any, *, components: dict[str, int], axes: Sequence
         starts = [y[component].item() for y in trace.y]
         upper.plot(trace.t, starts, color=color, marker=MARKERS[i], markersize=3.5, linestyle="none")
     upper.set(ylabel="state")
-    dots = {"color": PALETTE[0], "marker": "o", "markersize": 3, "linestyle": "none"}
-    crosses = {"color": PALETTE[3], "marker": "x", "markersize": 5, "mew": 1.1, "linestyle": "none"}
+    dots: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "markersize": 3, "linestyle": "none"}
+    crosses: dict[str, Any] = {"color": PALETTE[3], "marker": "x", "markersize": 5, "mew": 1.1, "linestyle": "none"}
     lower.plot(trace.t, trace.dt.abs(), label="accepted", **dots)
     lower.plot(trace.rejected_t, trace.rejected_dt.abs(), label="rejected attempts", **crosses)
     lower.set(xlabel="time t", ylabel="size of the step", yscale="log", xlim=upper.get_xlim())

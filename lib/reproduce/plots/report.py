@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,12 +15,17 @@ from matplotlib.lines import Line2D
 
 from reproduce import plots
 from reproduce.report import papers, tables
+from reproduce.report.claims import Book, nearest_tolerance
+from reproduce.report.effects import kept_interval
 from reproduce.report.evidence import Evidence
 from reproduce.report.ratios import Comparison, Ratio, compare
 from reproduce.runs.store import Row
 
 LOWEST, HIGHEST = -0.1, 1.25
 """Range of gain kept and of ratios that is drawn; what lies outside sits on the edge, as a triangle pointing out."""
+
+STRIP = 0.07
+"""Where the published ratios stand, below the lowest gain, as a share of the range."""
 
 NEAR = 0.6
 """The gain kept is drawn from here upwards where no mark lies lower."""
@@ -28,7 +34,7 @@ SLOWEST, FASTEST = 0.25, 8.0
 """Range of speed-ups that is drawn."""
 
 MAIN = ("none", "global_error", "local_unbiased", "local_biased")
-"""Regularizers whose training curves are drawn."""
+"""Regularizers whose training curves and times are drawn."""
 
 
 def show(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row]) -> Image:
@@ -70,32 +76,41 @@ def panels(n: int, *, width: float = 4.3, height: float = 3.6, columns: int = 3)
 def gain_against_nfe(part: Evidence) -> Figure:
     """Draw NFE / vanilla's (left is cheaper) against the share of the gain kept, one panel for each experiment.
 
-    Filled marks are our regularizers, one for each tolerance, bars their 95 % intervals; hollow marks on the lower
-    edge are the published ratios, for which no control was published.
+    Filled marks are our regularizers with 95 % intervals over seeds, pale ones at the looser tolerance, small ones
+    of one seed. Hollow marks in the strip below are the published ratios, for which no control was published.
     """
     names = drawn(part)
-    fig, axes = panels(len(names))
+    fig, axes = panels(len(names), width=4.0)
     lines = {experiment: list(compared(part, experiment)) for experiment in names}
     gains = [against.gain for found in lines.values() for _, _, against in found if not math.isnan(against.gain)]
     lowest = max(LOWEST, min([NEAR, *(gain - 0.1 for gain in gains)]))
+    strip = lowest - STRIP * (HIGHEST - lowest)
     seen: list[str] = []
     for ax, experiment in zip(axes, names, strict=True):
-        for _, name, against in lines[experiment]:
+        ax.set(ylim=(2 * strip - lowest, HIGHEST), xlim=(0, HIGHEST), xlabel="NFE / vanilla's")
+        tight = min(tolerance for tolerance, _, _ in lines[experiment])
+        for tolerance, name, against in lines[experiment]:
             seen.append(name)
-            _mark(ax, name, against, lowest)
-        for name, ratio in published_ratios(experiment, "nfe").items():
+            _mark(ax, name, against, lowest, pale=tolerance > tight)
+        published = published_ratios(experiment, "nfe")
+        for name, ratio in published.items():
             seen.append(name)
             look = plots.look(name)
-            ax.plot(ratio, lowest, marker=look.marker, color=look.color, fillstyle="none", clip_on=False, markersize=9)
-        ax.axvline(1.0, color="0.5", linewidth=1)
-        ax.axhline(1.0, color="0.5", linewidth=1)
-        ax.set(ylim=(lowest, HIGHEST), xlim=(0, HIGHEST), xlabel="NFE / vanilla's", ylabel="share of the gain kept")
-        ax.set_title(papers.TITLES.get(experiment, experiment), fontsize="medium")
+            ax.plot(ratio, strip, marker=look.marker, color=look.color, fillstyle="none", markersize=9)
+        if published:
+            ax.text(0.02, strip, "published", va="center", fontsize="small", color="0.3")
+        for line in (ax.axvline, ax.axhline):
+            line(1.0, color="0.5", linewidth=1)
+        ax.axhline(lowest, color="0.3", linewidth=0.8, linestyle=":")
+        at = ", ".join(f"{tolerance:g}" for tolerance in sorted({tolerance for tolerance, _, _ in lines[experiment]}))
+        ax.set_title(f"{papers.TITLES.get(experiment, experiment)}\nat {at}", fontsize="medium")
+    for ax in axes[::3]:
+        ax.set_ylabel("share of the gain kept")
     _legend(fig, seen)
     return fig
 
 
-def _mark(ax: Axes, name: str, against: Comparison, lowest: float) -> None:
+def _mark(ax: Axes, name: str, against: Comparison, lowest: float, *, pale: bool) -> None:
     assert against.nfe is not None
     look, gain, ratio = plots.look(name), against.gain, against.nfe
     x, y = min(ratio.value, HIGHEST), lowest if math.isnan(gain) else min(max(gain, lowest), HIGHEST)
@@ -104,10 +119,31 @@ def _mark(ax: Axes, name: str, against: Comparison, lowest: float) -> None:
         marker = "x"
     elif (x, y) != (ratio.value, gain):
         marker = ">" if x < ratio.value else "^" if y < gain else "v"
+    bars: dict[str, Any] = {"color": look.color, "linewidth": 1.2, "alpha": 0.5 if pale else 1.0}
     if ratio.low is not None and ratio.high is not None:
-        ax.plot([ratio.low, ratio.high], [y, y], color=look.color, linewidth=1.2)
-    edge = look.color if marker == "x" else "black"
-    ax.plot(x, y, marker=marker, color=look.color, markersize=8, clip_on=False, markeredgecolor=edge, linestyle="none")
+        ax.plot([ratio.low, ratio.high], [y, y], **bars)
+    low, high = kept(against)
+    if low < high:
+        ax.plot([x, x], [max(low, lowest), min(high, HIGHEST)], **bars)
+    face = (*look.color, 0.3 if pale else 1.0)
+    edge = look.color if marker == "x" or pale else "black"
+    ax.plot(x, y, marker=marker, markerfacecolor=face, markersize=_size(ratio), clip_on=False, markeredgecolor=edge,
+            linestyle="none", color=look.color)  # fmt: skip
+
+
+def _size(ratio: Ratio) -> float:
+    """The size of a mark: small for one seed, which has no interval and may be an easy one."""
+    return 5.0 if ratio.low is None else 8.0
+
+
+def kept(against: Comparison) -> tuple[float, float]:
+    """Return the 95 % interval of the share of the gain that is kept (Fieller); NaN twice for one seed."""
+    ours, vanilla, control = (
+        dict(zip((row.seed for row in group.rows), group.values("metric"), strict=True))
+        for group in (against.ours, against.vanilla, against.control)
+    )
+    _, low, high = kept_interval(ours, vanilla, control, level=0.95)
+    return (math.nan, math.nan) if math.isnan(against.gain) else (low, high)
 
 
 def published_ratios(experiment: str, *keys: str) -> dict[str, float]:
@@ -133,32 +169,35 @@ def _legend(fig: Figure, names: Sequence[str]) -> None:
 
 
 def speedups(part: Evidence) -> Figure:
-    """Draw how many times faster predictions and training are than vanilla's: ours with intervals, published hollow."""
+    """Draw how many times faster predictions and training are than vanilla's, for the regularizers of MAIN.
+
+    Ours are filled, with 95 % intervals over seeds, small ones of one seed; those that were published are hollow.
+    """
     names = drawn(part)
-    fig, axes = panels(2 if names else 0, width=6.4, height=max(3.2, 0.24 * sum(_height(part, name) for name in names)))
+    lines = {name: [line for line in compared(part, name) if line[1] in MAIN] for name in names}
+    height = 0.27 * sum(2 + len(found) for found in lines.values())
+    fig, axes = panels(2 if names else 0, width=5.2, height=max(3.2, height))
     for ax, what, keys in zip(axes, ("predict", "train"), (("predict_seconds",), papers.TIMES), strict=False):
         y, ticks = 0.0, []
-        for experiment in names:
+        for experiment, found in lines.items():
             published = published_ratios(experiment, *keys)
-            for tolerance, name, against in compared(part, experiment):
+            ax.text(SLOWEST * 1.05, y, papers.TITLES.get(experiment, experiment), va="center", fontsize="small",
+                    fontweight="bold")  # fmt: skip
+            for tolerance, name, against in found:
+                y += 1
                 ratio = getattr(against, what)
                 if ratio is not None:
                     _speed(ax, name, ratio.inverse(), y, published.get(name))
-                where = papers.TITLES.get(experiment, experiment)
-                ticks.append((y, f"{where}, {tolerance:g}: {papers.title(name)}"))
-                y += 1
-            y += 1
+                ticks.append((y, f"{papers.title(name)}, {tolerance:g}"))
+            y += 1.5
         ax.axvline(1.0, color="0.5", linewidth=1)
-        ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks] if what == "predict" else [], fontsize=7)
-        ax.set(ylim=(y - 1, -1), xscale="log", xlim=(SLOWEST, FASTEST))
+        ax.set_yticks([at for at, _ in ticks], [text for _, text in ticks] if what == "predict" else [])
+        ax.tick_params(axis="y", labelsize="small")
+        ax.set(ylim=(y - 0.5, -1), xscale="log", xlim=(SLOWEST, FASTEST))
         ax.set_xticks([0.25, 0.5, 1, 2, 4, 8], ["1/4", "1/2", "1", "2", "4", "8"])
         ax.minorticks_off()
         ax.set_xlabel(f"{'predictions' if what == 'predict' else 'training'}: times faster than vanilla")
     return fig
-
-
-def _height(part: Evidence, experiment: str) -> int:
-    return 1 + sum(1 for _ in compared(part, experiment))
 
 
 def _speed(ax: Axes, name: str, ratio: Ratio, y: float, published: float | None) -> None:
@@ -167,32 +206,37 @@ def _speed(ax: Axes, name: str, ratio: Ratio, y: float, published: float | None)
         ax.plot([ratio.low, ratio.high], [y, y], color=look.color, linewidth=1.5)
     x = min(max(ratio.value, SLOWEST), FASTEST)
     marker = look.marker if x == ratio.value else ">" if x < ratio.value else "<"
-    ax.plot(x, y, marker=marker, color=look.color, markeredgecolor="black", linestyle="none", clip_on=False)
+    ax.plot(x, y, marker=marker, color=look.color, markeredgecolor="black", linestyle="none", clip_on=False,
+            markersize=_size(ratio))  # fmt: skip
     if published is not None:
         ax.plot(
             1 / published, y, marker=look.marker, color=look.color, fillstyle="none", markersize=10, linestyle="none"
         )
 
 
-def over_training(part: Evidence) -> Figure:
+def over_training(part: Evidence, rules: Book) -> Figure:
     """Draw NFE (left) and what was learned (right) over the training, a pair of panels for each experiment.
 
-    Lines are means over seeds, bands their range. What was learned is the metric where the history has it, else the
-    loss on the training batch.
+    Lines are means over seeds, bands their range, thin lines have fewer seeds than vanilla. What was learned is the
+    metric where the history has it, else the loss on the training batch. The tolerance is that of the verdicts, the
+    one nearest to the published.
     """
     names = drawn(part)
-    fig, axes = panels(2 * len(names), width=3.7, height=3.1, columns=4)
+    fig, axes = panels(2 * len(names), width=3.1, height=2.9, columns=4)
     seen: list[str] = []
     for experiment, left, right in zip(names, axes[::2], axes[1::2], strict=True):
-        tolerance = max(run.tolerance for run in part.wanted if run.experiment == experiment)
-        for name in MAIN:
-            group = [row for row in part.group(experiment, name, tolerance).rows if row.history]
-            if group:
+        tolerance = nearest_tolerance(rules, part, experiment, tables.VANILLA)
+        assert tolerance is not None  # what is drawn has a vanilla to compare with
+        groups = {name: part.group(experiment, name, tolerance).rows for name in MAIN}
+        for name, group in groups.items():
+            if any(row.history for row in group):
                 seen.append(name)
-                _curves(left, right, name, group)
-        left.set_title(papers.TITLES.get(experiment, experiment), fontsize="medium")
-        left.set_ylabel("NFE of the training solve")
-        right.set_title(f"at tolerance {tolerance:g}", fontsize="medium")
+                few = len(group) < len(groups[tables.VANILLA])
+                _curves(left, right, name, [row for row in group if row.history], width=1.0 if few else 1.8)
+        left.set_ylim(0, 1.08 * left.get_ylim()[1])
+        left.set_title(papers.TITLES.get(experiment, experiment), fontsize="small", loc="left")
+        right.set_title(f"at tolerance {tolerance:g}", fontsize="small", loc="left")
+        left.set_ylabel("NFE of the training solve", fontsize="small")
     if seen:
         handles = []
         for name in tables.in_order(seen):
@@ -202,17 +246,19 @@ def over_training(part: Evidence) -> Figure:
     return fig
 
 
-def _curves(left: Axes, right: Axes, name: str, group: Sequence[Row]) -> None:
+def _curves(left: Axes, right: Axes, name: str, group: Sequence[Row], *, width: float) -> None:
     look, metric = plots.look(name), group[0].metric
     learned = metric if all(metric in entry for row in group for entry in row.history) else "loss"
     steps = sorted(set.intersection(*({entry["step"] for entry in row.history} for row in group)))
     for ax, what in ((left, "nfe"), (right, learned)):
         at = [{entry["step"]: entry[what] for entry in row.history} for row in group]
         values = np.array([[entries[step] for step in steps] for entries in at])  # (seeds, entries)
-        ax.plot(steps, values.mean(0), color=look.color, linestyle=look.dash)
+        ax.plot(steps, values.mean(0), color=look.color, linestyle=look.dash, linewidth=width)
         ax.fill_between(steps, values.min(0), values.max(0), color=look.color, alpha=0.15, linewidth=0)
-        ax.set_xlabel("training step")
-    right.set_ylabel("loss on the training batch" if learned == "loss" else learned)
+        ax.set_xlabel("training step", fontsize="small")
+        ax.tick_params(labelsize="small")
+    right.set_ylabel("loss on the training batch" if learned == "loss" else learned, fontsize="small")
     is_error = learned == "loss" or not group[0].higher_is_better
     if is_error and all(entry[learned] > 0 for row in group for entry in row.history):
         right.set_yscale("log")
+        plots.plain_ticks(right.yaxis)

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from reproduce import plots
 from reproduce.report import tables
@@ -24,7 +23,7 @@ def errors(runs: pd.DataFrame, *, x: str, ax: Axes | None = None) -> Axes:
         color, marker, dash = plots.PALETTE[i], plots.MARKERS[i], plots.DASHES[i]
         ax.loglog(line[x], line["error"], color=color, marker=marker, linestyle=dash, label=name)
     ax.set(xlabel=x, ylabel="strong error")
-    ax.legend(fontsize="small")
+    plots.legend_below(ax)
     return ax
 
 
@@ -42,7 +41,7 @@ def running_means(samples: Mapping[str, np.ndarray], *, ax: Axes | None = None) 
         n = np.arange(1, len(y) + 1)
         mean = np.cumsum(y) / n
         error = np.sqrt(np.maximum(np.cumsum(y**2) / n - mean**2, 0.0) / n)
-        color = plots.PALETTE[(0, 3, 2)[i % 3]]
+        color = plots.PALETTE[i]
         ax.plot(n, mean, color=color, linestyle=plots.DASHES[i], label=name)
         ax.fill_between(n, mean - 2 * error, mean + 2 * error, color=color, alpha=0.2, linewidth=0)
     return ax
@@ -75,7 +74,9 @@ def mean_and_spread(
 def nfe_over_tolerances(
     rows: Sequence[Row], tolerances: Sequence[float], *, what: str = "nfe", ax: Axes | None = None
 ) -> Axes:
-    """Draw the NFE of trained models over the tolerance of the prediction, mean over seeds, a line per regularizer.
+    """Draw the NFE of trained models over the tolerance of the prediction, a line per regularizer.
+
+    Lines are means over seeds with 95 % intervals; those of fewer seeds are thin and hollow, and the legend says so.
 
     Args:
         rows: with the metrics '`what`@TOLERANCE' (see evaluation.nfe_elsewhere).
@@ -84,15 +85,19 @@ def nfe_over_tolerances(
         ax: axes; None: the current ones.
     """
     ax = ax or plt.gca()
-    for name in tables.in_order(row.regularizer for row in rows):
-        found = [[row.metrics[f"{what}@{tolerance:g}"] for row in rows if row.regularizer == name]
-                 for tolerance in tolerances]  # fmt: skip
-        seen = plots.look(name)
-        ax.loglog(tolerances, [np.mean(values) for values in found], color=seen.color, marker=seen.marker,
-                  linestyle=seen.dash, label=tables.label(name))  # fmt: skip
+    groups = {name: [row for row in rows if row.regularizer == name] for name in {row.regularizer for row in rows}}
+    for name in tables.in_order(groups):
+        found = [[row.metrics[f"{what}@{tolerance:g}"] for row in groups[name]] for tolerance in tolerances]
+        seen, n = plots.look(name), len(groups[name])
+        few, mean = n < max(map(len, groups.values())), [float(np.mean(values)) for values in found]
+        ax.loglog(tolerances, mean, color=seen.color, marker=seen.marker, linestyle=seen.dash,
+                  fillstyle="none" if few else "full", linewidth=1.0 if few else 1.8,
+                  label=tables.label(name) + (f" ({n} seed{'s' * (n > 1)})" if few else ""))  # fmt: skip
+        if n > 1:
+            ax.vlines(tolerances, *zip(*(plots.interval(values, log=True) for values in found), strict=True),
+                      color=seen.color, linewidth=1.2)  # fmt: skip
     ax.set(xlabel="tolerance of the prediction", ylabel="evaluations of f (NFE)")
     ax.set_xticks(tolerances, [f"{tolerance:g}" for tolerance in tolerances])
     ax.minorticks_off()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(ScalarFormatter())
+    plots.plain_ticks(ax.yaxis)
     return ax
