@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
 
 from reproduce import checkout
-from reproduce.report import study, verdicts
+from reproduce.plots.study import gain_against_cost
+from reproduce.report import study, study_tables, verdicts
 from reproduce.report.verdicts import COST, NOT_RUN
 from reproduce.runs.store import Row
 
@@ -131,3 +135,42 @@ def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) ->
 def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     assert study.chosen_ways() == {}
+
+
+# For readers
+
+
+def test_the_tables_say_ratio_interval_gain_and_verdict_of_each_form(rows: list[Row]) -> None:
+    judged = study.ledger(rows)
+    ledger = study_tables.ledger(judged)
+    (line,) = ledger[(ledger["id"] == "C06") & (ledger["form"] == "ours")].to_dict("records")
+    assert re.fullmatch(r"0\.3\dx \[0\.3\d, 0\.3\d\]", line["ours over theirs"])
+    assert (line["direction"], line["agreement"], line["gain"]) == ("below 1", "better than printed", "kept")
+    assert line["would have found"] == ""
+    head = study_tables.head(judged).set_index("form")
+    assert head.loc["ours", "direction: below 1"] >= 1
+    assert head.loc["released", NOT_RUN] == head.loc["released", "claims"]
+
+
+def test_the_sentence_counts_experiments_and_not_lines(rows: list[Row]) -> None:
+    found = study.equal_tolerance(rows, "mnist_ode")
+    said = study_tables.reached(found, at_most=0.5, lines=["local_unbiased", "local_biased"])
+    assert said.endswith("in 1 of 1: MNIST, neural ODE.")
+    assert "in 0 of 1." in study_tables.reached(found, at_most=0.1, lines=["local_biased"])
+
+
+def test_savings_name_the_way_that_each_line_is_solved_in(rows: list[Row]) -> None:
+    table = study_tables.savings(study.matched_error(rows, "mnist_ode", {"none": LOOSE, "local_biased": FEW}))
+    assert list(table["solved by"]) == ["tsit5 at 0.1", "midpoint, 1 step"]
+    assert list(table["verdict"]) == ["kept", "kept"]
+
+
+def test_the_frontier_keeps_what_is_better_than_everything_cheaper(rows: list[Row]) -> None:
+    points = study.points(rows, "mnist_ode", "none")
+    assert [point.evaluations for point in points] == sorted(point.evaluations for point in points)
+    best = study.frontier(points)
+    assert [point.way for point in best] == [FEW, LOOSE, TIGHT]
+    assert all(a.kept[0] < b.kept[0] for a, b in pairwise(best))
+    ax = gain_against_cost(rows, "mnist_ode", ["none", "local_biased"])
+    assert len(ax.get_legend_handles_labels()[1]) == 2
+    plt.close(ax.figure)
