@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ HOSTS = ("torchdiffeq", "torchsde", "own", "own_sde")
 BATCHES = [torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
 TURN = torch.tensor([[0.0, 2.0], [-2.0, 0.0]], dtype=torch.float64)
 
+of_errors = partial(cheapest_way, higher_is_better=False)
 per_host = pytest.mark.parametrize("host", HOSTS)
 
 
@@ -66,8 +68,8 @@ def distance(prediction: Tensor, batch: Tensor) -> Tensor:
 
 
 def tried(host: str, f: Callable[[Tensor, Tensor], Tensor], t: Tensor = UNIT, **how: Any) -> Ways:
-    how = {"margin": 1e-4, "higher_is_better": False, **how}
-    return cheapest_way(predicting(host, f, t), BATCHES, distance, host=host, **how)
+    how = {"margin": 1e-4, **how}
+    return of_errors(predicting(host, f, t), BATCHES, distance, host=host, **how)
 
 
 @per_host
@@ -120,7 +122,7 @@ def test_evaluations_of_drift_and_diffusion_are_counted_whatever_they_are_called
 ) -> None:
     sde = Sde(rotation)
     sde.mu, sde.sigma = sde.f, sde.g  # type: ignore[attr-defined]
-    found = cheapest_way(
+    found = of_errors(
         lambda batch, solve: solve(sde, batch, UNIT, names=names)[-1],
         BATCHES,
         distance,
@@ -137,7 +139,7 @@ def test_evaluations_of_drift_and_diffusion_are_counted_whatever_they_are_called
 def test_every_way_sees_the_same_brownian_path(noise_type: str) -> None:
     sde = Sde(constant, noise_type)
     ways = [Way("euler", steps=n) for n in (1, 3, 16)]
-    found = cheapest_way(
+    found = of_errors(
         lambda batch, solve: solve(sde, batch, UNIT)[-1], BATCHES, distance, margin=0, host="torchsde", ways=ways,
         reference=ways[0],
     )  # fmt: skip
@@ -155,8 +157,8 @@ def test_two_solves_of_one_prediction_add_up_and_have_paths_of_their_own(host: s
 
     way = standard_ways(host)[-1]
     how: dict[str, Any] = {"margin": 1.0, "host": host, "ways": [way], "reference": way}
-    once = cheapest_way(predict, BATCHES[:1], distance, **how)
-    both = cheapest_way(twice, BATCHES[:1], distance, **how)
+    once = of_errors(predict, BATCHES[:1], distance, **how)
+    both = of_errors(twice, BATCHES[:1], distance, **how)
     assert both.lines[0].evaluations == 2 * once.lines[0].evaluations
     assert (ends[0] - ends[1]).abs().min() > 1e-6
 
@@ -177,8 +179,8 @@ def test_a_state_tuple_is_solved_as_the_tensor_of_its_parts() -> None:
         return torch.cat([first[-1], second[-1]], 1)
 
     ways = [Way("euler", steps=2), Way("rk4", steps=2), Way("dopri5", tolerance=1e-7)]
-    how: dict[str, Any] = {"margin": 0.1, "host": "torchdiffeq", "ways": ways, "higher_is_better": False}
-    tuples, joined = cheapest_way(predict, BATCHES, distance, **how), tried("torchdiffeq", rotation, ways=ways)
+    how: dict[str, Any] = {"margin": 0.1, "host": "torchdiffeq", "ways": ways}
+    tuples, joined = of_errors(predict, BATCHES, distance, **how), tried("torchdiffeq", rotation, ways=ways)
     for line, other in zip(tuples.lines, joined.lines, strict=True):
         assert line.way == other.way
         assert line.metric == pytest.approx(other.metric, rel=1e-6)
@@ -206,7 +208,7 @@ def test_fixed_steps_reach_all_output_times_of_a_solve(host: str) -> None:
         return (states - batch - t[:, None, None]).abs().amax(dim=(0, 2))
 
     way = Way("euler", steps=2)
-    found = cheapest_way(predict, BATCHES, wrong, margin=0.0, host=host, ways=[way], reference=way)
+    found = of_errors(predict, BATCHES, wrong, margin=0.0, host=host, ways=[way], reference=way)
     assert found.lines[0].metric < 1e-12
 
 
@@ -221,15 +223,17 @@ def test_margin_zero_keeps_only_what_is_no_worse_by_its_bound() -> None:
 
 def test_what_is_lost_has_the_sign_of_the_metric() -> None:
     errors = tried("own", rotation)
-    scores = cheapest_way(predicting("own", rotation), BATCHES, lambda *args: -distance(*args), margin=1e-4, host="own")
+    predict = predicting("own", rotation)
+    scores = cheapest_way(
+        predict, BATCHES, lambda *args: -distance(*args), margin=1e-4, host="own", higher_is_better=True
+    )
     assert [line.lost for line in errors.lines] == [line.lost for line in scores.lines]
     assert errors.cheapest.way == scores.cheapest.way
 
 
 def test_a_metric_may_be_one_number_for_each_batch() -> None:
-    whole = cheapest_way(
-        predicting("own", rotation), BATCHES, lambda *args: float(distance(*args).mean()), margin=1e-4, host="own",
-        higher_is_better=False,
+    whole = of_errors(
+        predicting("own", rotation), BATCHES, lambda *args: float(distance(*args).mean()), margin=1e-4, host="own"
     )  # fmt: skip
     each = tried("own", rotation)
     assert [line.lost for line in whole.lines] == pytest.approx([line.lost for line in each.lines])
@@ -259,7 +263,7 @@ def test_noise_of_the_model_is_the_same_in_every_way_and_the_generator_is_put_ba
         return predict(batch + torch.randn(2), solve)
 
     before = torch.get_rng_state()
-    found = cheapest_way(noisy, BATCHES, distance, margin=0.1, host="own")
+    found = of_errors(noisy, BATCHES, distance, margin=0.1, host="own")
     assert max(abs(line.lost) for line in found.lines) < 1e-9
     assert torch.equal(before, torch.get_rng_state())
 
@@ -267,7 +271,7 @@ def test_noise_of_the_model_is_the_same_in_every_way_and_the_generator_is_put_ba
 def test_the_mode_of_the_model_stays_and_nothing_has_a_gradient(mlp: Counting, y0: Tensor) -> None:
     for training in (True, False):
         mlp.train(training)
-        found = cheapest_way(
+        found = of_errors(
             lambda batch, solve: solve(mlp, batch, UNIT, adjoint_params=(), method="dopri8", options={"x": 1})[-1],
             [y0], lambda prediction, batch: prediction.norm(dim=1) + prediction.requires_grad, margin=1.0,
             host="torchdiffeq", ways=[Way("euler", steps=1)], reference=Way("rk4", steps=4),
@@ -284,7 +288,7 @@ def to_nothing(t: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("host", ["torchdiffeq", "own"])
 def test_a_way_that_fails_is_a_line_that_says_so(host: str) -> None:
-    found = cheapest_way(
+    found = of_errors(
         predicting(host, to_nothing), [torch.ones(3, 2), torch.ones(2, 2)], distance, margin=1e-3, host=host,
         ways=[Way("euler", steps=2), Way("rk4", steps=16), Way("bosh3", tolerance=1e-3), Way("bosh3", tolerance=1e-30)],
     )  # fmt: skip
@@ -298,9 +302,7 @@ def test_a_way_that_fails_is_a_line_that_says_so(host: str) -> None:
 
 def test_without_any_reference_that_works_its_error_is_raised() -> None:
     with pytest.raises(AssertionError, match="underflow"):
-        cheapest_way(
-            predicting("torchdiffeq", to_nothing), [-torch.ones(3, 2)], distance, margin=1e-3, host="torchdiffeq"
-        )
+        of_errors(predicting("torchdiffeq", to_nothing), [-torch.ones(3, 2)], distance, margin=1e-3, host="torchdiffeq")
 
 
 def test_the_table_has_a_row_for_each_way_and_a_mark_at_the_cheapest() -> None:
@@ -332,9 +334,9 @@ def test_bad_input_is_refused_before_anything_is_evaluated(wrong: dict[str, Any]
     def never(*_: Any) -> Any:
         raise AssertionError("evaluated")
 
-    given: dict[str, Any] = {"batches": BATCHES, "margin": 0.1, "host": "torchdiffeq"} | wrong
+    given: dict[str, Any] = {"batches": BATCHES, "margin": 0.1, "host": "torchdiffeq", "higher_is_better": True}
     with pytest.raises(ValueError, match=says):
-        cheapest_way(never, given.pop("batches"), never, **given)
+        cheapest_way(never, metric=never, **(given | wrong))
 
 
 @pytest.mark.parametrize(
@@ -365,4 +367,4 @@ def test_a_prediction_without_a_solve_and_a_metric_of_another_shape_are_refused(
     predict: Callable[..., Any], metric: Callable[..., Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        cheapest_way(predict, BATCHES[:1], metric, margin=0.1, host="own")
+        of_errors(predict, BATCHES[:1], metric, margin=0.1, host="own")

@@ -133,7 +133,7 @@ def _without(how: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in how.items() if name not in names}
 
 
-def _odeint(way: Way, paid: Paid, f: Any, y0: Any, t: Tensor, **how: Any) -> Any:
+def _odeint(way: Way, paid: Paid, func: Any, y0: Any, t: Tensor, **how: Any) -> Any:
     def grid(_f: Any, _y0: Tensor, t: Tensor) -> Tensor:
         return torch.linspace(float(t[0]), float(t[-1]), (way.steps or 0) + 1, dtype=t.dtype, device=t.device)
 
@@ -142,7 +142,7 @@ def _odeint(way: Way, paid: Paid, f: Any, y0: Any, t: Tensor, **how: Any) -> Any
         how |= {"options": {"grid_constructor": grid}}
     else:
         how |= {"rtol": way.tolerance, "atol": way.tolerance, "options": {"max_num_steps": MAX_STEPS}}
-    return torchdiffeq.odeint(_Counting(f, paid, {}), y0, t, method=way.method, **how)
+    return torchdiffeq.odeint(_Counting(func, paid, {}), y0, t, method=way.method, **how)
 
 
 def _sdeint(way: Way, paid: Paid, sde: Any, y0: Tensor, ts: Any, **how: Any) -> Any:

@@ -110,9 +110,9 @@ def cheapest_way(
     *,
     margin: float,
     host: str,
+    higher_is_better: bool,
     ways: Sequence[Way] | None = None,
     reference: Way | None = None,
-    higher_is_better: bool = True,
     level: float = 0.95,
     seed: int = 0,
 ) -> Ways:
@@ -121,19 +121,20 @@ def cheapest_way(
     Args:
         predict: (batch, solve) -> prediction: the program's own code, with `solve` called where it calls
             torchdiffeq.odeint(f, y0, t, ...), torchsde.sdeint(sde, y0, ts, ...), solve_ode(f, y0, t, ...) or
-            solve_sde(f, g, y0, t, ...) (or the adjoint's). A way decides on method, tolerances, steps, options, the
-            Brownian path; everything else in the call is passed on. Several solves in one prediction add up.
-            After f, y0 and the times it takes keywords only.
+            solve_sde(f, g, y0, t, ...) (or the adjoint's), with keywords after the times. A way decides on method,
+            tolerances, steps, options and the Brownian path, and nothing is compiled; the rest of the call is passed
+            on. Several solves in one prediction add up.
         batches: held-out data, which did not train the model. They choose the way: measure it on others afterwards.
-        metric: (prediction, batch) -> one number for each example, (examples,), or one for the batch. Mean differences
-            are over examples or batches; the bounds take them as independent.
+        metric: (prediction, batch) -> one number for each example, (examples,), or one for the batch. Means and bounds
+            are over these numbers, paired with the reference's and taken as independent.
         margin: how much of the metric may be lost, in its own units, >= 0.
         host: 'torchdiffeq', 'torchsde', 'own' or 'own_sde': whose solve it is.
+        higher_is_better: True for an accuracy, False for an error or a loss.
         ways: to be tried; None: `standard_ways(host)`.
-        reference: what is kept is the metric with this way; None: the tightest of the adaptive ways that works.
-        higher_is_better: False for errors and losses.
-        level: confidence with which no more than the margin is lost, one-sided, by Student's t; for each way on its
-            own, so of many ways that lose a little more than the margin some may still pass.
+        reference: what is kept is the metric with this way; None: the tightest of the adaptive ways that works. Give
+            that of training where a model was trained with a few fixed steps: they may be a part of what it learned.
+        level: confidence with which no more than the margin is lost, one-sided, by Student's t. It holds for each way
+            on its own: of many ways that lose a little more than the margin, some may still pass.
         seed: of the Brownian paths and of torch's global generators, which are put back afterwards: each batch sees the
             same noise in every way, so that differences are those of the methods. A generator of the program's own is
             not put back: make it inside `predict`.
