@@ -135,7 +135,7 @@ def cheapest_way(
             that of training where a model was trained with a few fixed steps: they may be a part of what it learned.
         level: confidence with which no more than the margin is lost, one-sided, by Student's t. It holds for each way
             on its own: of many ways that lose a little more than the margin, some may still pass. Where all n
-            examples agree the bound is 0, though up to 3 / n of others may not: for an accuracy take n above 3 / margin.
+            examples agree the bound is 0, though up to 3 / n of others may not: for accuracies take n above 3 / margin.
         seed: of the Brownian paths and of torch's global generators, which are put back afterwards: each batch sees the
             same noise in every way, so that differences are those of the methods. A generator of the program's own is
             not put back: make it inside `predict`.
