@@ -55,7 +55,7 @@ restore: $(STAMP)  ## bring the study's committed rows whose key is still right 
 plan: $(STAMP)  ## say what `make reproduce` would train, and about how long: PROFILE, JOBS
 	@$(PY) -m reproduce.cli plan --profile "$(PROFILE)" --device "$(DEVICE)" --jobs "$(JOBS)"
 
-why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/local_biased/0@1e-05
+why: $(STAMP)  ## say what changed since a stored row was made: RUN=mnist_ode/local_biased/10@1e-05
 	@$(PY) -m reproduce.cli why "$(RUN)" --profile "$(PROFILE)" --device "$(DEVICE)"
 
 test: lint  ## lint, then all tests, each notebook in the smoke profile among them

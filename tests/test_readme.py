@@ -12,7 +12,7 @@ from reproduce import checkout
 from reproduce.models.fields import TimeMLP
 
 README = (checkout.ROOT / "README.md").read_text(encoding="utf-8")
-PENALTY, REGULARIZER = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PENALTY, WAYS, REGULARIZER = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_local_penalty_of_the_readme_trains_a_field_through_the_adjoint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +26,20 @@ def test_the_local_penalty_of_the_readme_trains_a_field_through_the_adjoint(caps
     exec(PENALTY, given)
     assert all(parameter.grad is not None for parameter in f.parameters())
     assert "evaluations" in capsys.readouterr().out
+
+
+def test_the_ways_of_the_readme_are_a_table_and_the_cheapest_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {
+        "f": TimeMLP((2, 8, 2)),
+        "t": torch.tensor([0.0, 1.0]),
+        "readout": lambda y: y,
+        "held_out": [(torch.randn(8, 2), torch.randint(2, (8,))) for _ in range(2)],
+        "is_right": lambda prediction, batch: prediction.argmax(1) == batch[1],
+    }
+    exec(WAYS, given)
+    printed = capsys.readouterr().out
+    assert "dopri5 at 1e-07" in printed
+    assert "needs" in printed
 
 
 def test_the_regularizer_of_the_readme_joins_the_menu_and_works(monkeypatch: pytest.MonkeyPatch) -> None:

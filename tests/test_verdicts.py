@@ -171,6 +171,16 @@ def test_effects_agree_with_scipys_tests_and_fiellers_interval_with_a_search() -
         assert stats.ttest_1samp(rest, 0.0).pvalue == pytest.approx(0.05)
 
 
+def test_what_is_vanilla_itself_keeps_all_of_the_gain_and_surely() -> None:
+    rng = np.random.default_rng(9)
+    theirs, control = (dict(zip(SEEDS, rng.normal(m, 0.01, 10).tolist(), strict=True)) for m in (0.95, 0.91))
+    assert effects.kept_interval(theirs, theirs, control, level=0.95) == pytest.approx((1.0, 1.0, 1.0))
+    hopeless = effects.kept_interval(
+        control, dict(zip(SEEDS, rng.normal(0.91, 0.1, 10), strict=True)), control, level=0.95
+    )
+    assert hopeless[1:] == (-math.inf, math.inf)
+
+
 def test_holm_refutes_what_the_sorted_thresholds_say_and_keeps_the_rate_of_errors() -> None:
     assert effects.holm([0.01, 0.04, 0.03, 0.005], 0.05) == [True, False, False, True]
     rng = np.random.default_rng(7)

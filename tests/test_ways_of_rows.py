@@ -227,6 +227,14 @@ def test_ladders_choose_the_rate_the_weight_and_the_way_and_the_study_takes_them
     assert run.budget().weight_decay == 0.1
 
 
+def test_a_stage_whose_choices_are_not_made_yet_is_refused(laboratory: Path) -> None:
+    choose.check_stage("rates", protocol.names())
+    with pytest.raises(ValueError, match=r"'ladders' needs what stage 'rates' chooses.*mnist_ode"):
+        choose.check_stage("ladders", ["mnist_ode"])
+    with pytest.raises(ValueError, match=r"'study' needs what stage 'ladders' chooses"):
+        choose.check_stage("study", ["mnist_ode"])
+
+
 def test_committed_rows_come_back_where_their_key_is_still_right(laboratory: Path) -> None:
     runs = protocol.rates("cifar10_ode")
     for run in runs[:3]:

@@ -2,11 +2,14 @@
 
 Solve with the open box (`solve_ode`, `solve_sde`) or through an untouched host (`odeint_solve`, `sdeint_solve`); either
 returns a `Solution` with its `Trace`. A `Regularizer` from the menu (`local_biased`, `global_error`, ...) reads it.
-`LocalPenalty` brings the local penalty into a program that calls torchdiffeq or torchsde itself.
+`LocalPenalty` brings the local penalty into a program that calls torchdiffeq or torchsde itself; `cheapest_way` finds
+how coarsely a trained model may be solved.
 """
 
 from regnde.dropin.draw_step import Cost
 from regnde.dropin.local_penalty import LocalPenalty
+from regnde.dropin.solve_ways import Way
+from regnde.dropin.ways import Ways, cheapest_way, standard_ways
 from regnde.hosts.with_torchdiffeq import odeint_solve
 from regnde.hosts.with_torchsde import sdeint_solve
 from regnde.penalties.local import STEP_SIZES, local_error, local_step
@@ -67,7 +70,10 @@ __all__ = [
     "StochasticRungeKutta",
     "Tableau",
     "Trace",
+    "Way",
+    "Ways",
     "Weight",
+    "cheapest_way",
     "error_ratio",
     "global_error",
     "global_stiffness",
@@ -86,6 +92,7 @@ __all__ = [
     "solve_ode",
     "solve_sde",
     "sri_step",
+    "standard_ways",
     "steer",
     "stiffness_ratio",
     "taynode",

@@ -143,7 +143,9 @@ def study(options: argparse.Namespace) -> int:
 
     if options.stage not in protocol.STAGES:
         raise ValueError(f"unknown stage {options.stage!r}; choose one of {list(protocol.STAGES)}, in this order")
-    for name in _of_study(options.only):
+    names = _of_study(options.only)
+    choose.check_stage(options.stage, names)
+    for name in names:
         runs = protocol.STAGES[options.stage](name)
         try:
             sweep.sweep(runs, jobs=options.jobs)

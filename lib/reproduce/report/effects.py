@@ -99,10 +99,11 @@ def kept_interval(ours: Seeds, vanilla: Seeds, control: Seeds, *, level: float) 
     a = whole**2 - t2 * _covariance(total, total)
     b = mean * whole - t2 * _covariance(gained, total)
     c = mean**2 - t2 * _covariance(gained, gained)
-    share, root = mean / whole, b**2 - a * c
-    if a <= 0 or root < 0:  # the gain itself is not surely there
+    share = mean / whole
+    if a <= 0:  # the gain itself is not surely there
         return share, -math.inf, math.inf
-    return share, (b - math.sqrt(root)) / a, (b + math.sqrt(root)) / a
+    root = math.sqrt(max(0.0, b**2 - a * c))  # below 0 by rounding alone
+    return share, (b - root) / a, (b + root) / a
 
 
 def _covariance(x: Sequence[float], y: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from reproduce import checkout
 from reproduce.report import effects, tables, verdicts
 from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
-from reproduce.runs.curves import Name, curve, value
+from reproduce.runs.curves import Name, common, curve, value
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 REACHED, NOT_REACHED = "reached", "not reached"
@@ -136,3 +136,48 @@ def _saving(
             cost = effects.sides([pair], COST, 1 - registered["level"])[0] or verdicts.NOT_RUN
     mean = math.fsum(nfe.values()) / len(nfe) if nfe else math.nan
     return Saving(experiment, line, way, mean, ratio, kept, cost, len(nfe))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A line solved in one way: what it costs, and how much of vanilla's gain it keeps."""
+
+    way: Name
+    evaluations: float
+    seconds: float
+    """Of one batch, where they were measured."""
+    kept: tuple[float, float, float]
+    """Share of vanilla's gain, and its interval over seeds."""
+
+
+def points(rows: Sequence[Row], experiment: str, line: str) -> list[Point]:
+    """Return each way of a line that all its seeds have measured, the fewest evaluations first.
+
+    The gain is that over the control of vanilla as it was trained and solved.
+    """
+    here = [row for row in rows if row.experiment == experiment]
+    own = {name: content.values for (_, name), content in lines_of(here).items()}
+    of_line = [row for row in here if row.regularizer == line]
+    curves = {row.seed: curve(row) for row in of_line}
+    times = {row.seed: {_way_of(entry): entry.get("seconds") for entry in row.ways} for row in of_line}
+    found = []
+    for way in common(of_line):
+        values = {seed: at[way][0] for seed, at in curves.items()}
+        kept = effects.kept_interval(values, own[VANILLA], own[CONTROL], level=rules()["level"])
+        mean = math.fsum(at[way][1] for at in curves.values()) / len(curves)
+        seconds = math.fsum(at[way] or 0.0 for at in times.values()) / len(times)
+        found.append(Point(way, mean, seconds, kept))
+    return sorted(found, key=lambda point: (point.evaluations, -point.kept[0]))
+
+
+def frontier(found: Sequence[Point]) -> list[Point]:
+    """Return the points that keep more than every cheaper one."""
+    best: list[Point] = []
+    for point in found:
+        if not best or point.kept[0] > best[-1].kept[0]:
+            best.append(point)
+    return best
+
+
+def _way_of(entry: Mapping[str, Any]) -> Name:
+    return entry["method"], entry["tolerance"], entry["steps"]

@@ -153,6 +153,14 @@ def _choose_forms(found: dict[str, Any], experiment: str, vanilla: list[Row], co
             found.setdefault("ablation", {})[name] = rungs[best][0]["weight"]
 
 
+def check_stage(stage: str, names: Sequence[str]) -> None:
+    """Raise ValueError where a stage needs choices that the stages before it have not made yet."""
+    needs = {"ladders": "lr", "study": "ways"}.get(stage)
+    if missing := [name for name in names if needs is not None and needs not in choices().get(name, {})]:
+        before = "rates" if stage == "ladders" else "ladders"
+        raise ValueError(f"stage {stage!r} needs what stage {before!r} chooses, which is not there for {missing}")
+
+
 def update(names: Sequence[str]) -> list[str]:
     """Write what the stored rows of experiments choose to data/reference/chosen.json; return what changed, in words."""
     before = choices()

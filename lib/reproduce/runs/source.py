@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,20 @@ def source_hashes(experiment: str, *, lib: Path = LIB) -> dict[str, str]:
     Raises:
         ValueError: there is no module of that name, or one of the modules is not Python.
     """
+    return dict(_source_hashes(experiment, lib, _state(lib)))
+
+
+def _state(lib: Path) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether a file of the packages has changed, came, or went."""
+    found = []
+    for package in PACKAGES:
+        for folder, _, names in os.walk(lib / package):
+            found += [os.path.join(folder, name) for name in names if name.endswith(".py")]
+    return tuple((path, (status := os.stat(path)).st_mtime_ns, status.st_size) for path in sorted(found))
+
+
+@functools.lru_cache(maxsize=64)
+def _source_hashes(experiment: str, lib: Path, state: object) -> dict[str, str]:
     own = f"reproduce.experiments.{experiment}"
     if _file(own, lib) is None:
         raise ValueError(f"there is no experiment {experiment!r} in {lib / 'reproduce' / 'experiments'}")

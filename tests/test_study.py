@@ -1,0 +1,176 @@
+"""The study read from rows: savings at equal tolerance and at matched error, recomputed by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy import stats
+
+from reproduce import checkout
+from reproduce.plots.study import gain_against_cost
+from reproduce.report import study, study_tables, verdicts
+from reproduce.report.verdicts import COST, NOT_RUN
+from reproduce.runs.store import Row
+
+SEEDS = range(10, 20)
+TIGHT, LOOSE, FEW = ("tsit5", 1e-7, None), ("tsit5", 0.1, None), ("midpoint", None, 1)
+Curve = dict[tuple[str, float | None, int | None], tuple[float, float]]
+
+
+def row(line: str, seed: int, accuracy: float, curve: Curve) -> Row:
+    """A row with its metric on all images, and a curve on a part of them, where the metric is a little lower."""
+    entries = [
+        {
+            "method": m,
+            "tolerance": t,
+            "steps": n,
+            "metric": accuracy - 0.01 + moved,
+            "nfe": nfe,
+            "seconds": 1.0,
+            "failed": "",
+        }
+        for (m, t, n), (moved, nfe) in curve.items()
+    ]
+    own = curve.get(TIGHT, (0.0, 0.0))[1]
+    budget = {"method": "tsit5", "rtol": 1e-7, "fixed_steps": None}
+    return Row(
+        key=f"{line}{seed}",
+        experiment="mnist_ode",
+        regularizer=line,
+        settings={},
+        seed=seed,
+        profile="quick",
+        part="test",
+        budget=budget,
+        data="digits",
+        note="",
+        n_test=1000,
+        metric="accuracy",
+        higher_is_better=True,
+        metrics={"accuracy": accuracy},
+        nfe=own,
+        accepted=1.0,
+        rejected=0.0,
+        train_nfe=own,
+        seconds={"train": 10.0, "predict": 0.1},
+        ways=entries,
+    )
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    rng, found = np.random.default_rng(0), []
+    for seed in SEEDS:
+        noise = rng.normal(0, 0.001, 3)
+        found.append(
+            row("none", seed, 0.95 + noise[0], {TIGHT: (0.0, 80.0 + seed), LOOSE: (-0.001, 14.0), FEW: (-0.02, 2.0)})
+        )
+        found.append(row("no_dynamics", seed, 0.91 + noise[1], {("none", None, None): (0.0, 0.0)}))
+        found.append(
+            row("local_biased", seed, 0.95 + noise[2], {TIGHT: (0.0, 32.0), LOOSE: (0.0, 14.0), FEW: (-0.001, 2.0)})
+        )
+    return found
+
+
+def test_equal_tolerance_compares_seed_by_seed_at_the_tolerance_of_training(rows: list[Row]) -> None:
+    (saving,) = study.equal_tolerance(rows, "mnist_ode")
+    logs = [math.log(32.0 / (80.0 + seed)) for seed in SEEDS]
+    assert saving.ratio is not None
+    assert saving.ratio.mean == pytest.approx(np.mean(logs))
+    assert saving.ratio.error == pytest.approx(stats.sem(logs))
+    assert (saving.cost, saving.evaluations, saving.seeds) == (COST[0], 32.0, 10)
+    assert saving.reached(0.5)
+    assert not saving.reached(0.3)
+
+
+def test_matched_error_solves_each_line_in_its_own_way_and_asks_both_for_the_gain(rows: list[Row]) -> None:
+    ways = {"none": LOOSE, "local_biased": FEW}
+    found = {saving.line: saving for saving in study.matched_error(rows, "mnist_ode", ways)}
+    assert math.exp(found["local_biased"].ratio.mean) == pytest.approx(2 / 14)  # type: ignore[union-attr]
+    assert math.exp(found["none"].ratio.mean) == 1.0  # type: ignore[union-attr]
+    assert found["none"].kept[0] == pytest.approx(1 - 0.001 / 0.04, abs=0.01)
+    greedy = {
+        saving.line: saving for saving in study.matched_error(rows, "mnist_ode", {"none": FEW, "local_biased": FEW})
+    }
+    assert greedy["none"].cost == COST[1]  # a midpoint step ruins vanilla: half of its gain is gone
+    assert greedy["local_biased"].cost == COST[0]
+
+
+def test_the_gain_by_hand_is_that_of_the_paired_test(rows: list[Row]) -> None:
+    (saving,) = study.equal_tolerance(rows, "mnist_ode")
+    of = {
+        name: np.array([r.metrics["accuracy"] for r in rows if r.regularizer == name])
+        for name in {r.regularizer for r in rows}
+    }
+    lost = of["none"] - of["local_biased"] - 0.05 * (of["none"] - of["no_dynamics"])
+    test = stats.ttest_1samp(lost, 0.0, alternative="less")
+    assert (2 * test.pvalue < 0.05) == (saving.cost == COST[0])
+    share = (of["local_biased"] - of["no_dynamics"]).mean() / (of["none"] - of["no_dynamics"]).mean()
+    assert saving.kept[0] == pytest.approx(share)
+    assert saving.kept[1] < share < saving.kept[2]
+
+
+def test_a_way_that_no_row_has_measured_gives_no_saving(rows: list[Row]) -> None:
+    assert study.matched_error(rows, "mnist_ode", {"none": LOOSE, "local_biased": ("rk4", None, 16)})[0].line == "none"
+    assert study.matched_error(rows, "mnist_ode", {"local_biased": FEW}) == []
+
+
+def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) -> None:
+    given = {(one.claim.id, one.form): one for one in study.ledger(rows)}
+    assert given["C06", "ours"].direction == verdicts.DIRECTION[0]
+    assert given["C06", "ours"].agreement == verdicts.AGREEMENT[0]  # 0.38x, where 0.602x is printed
+    assert given["C06", "released"].direction == NOT_RUN
+    assert given["C14", "ours"].direction == NOT_RUN
+    worse = given["C06", "ours"].parts[0].worse
+    assert worse is not None
+    assert abs(worse.mean) < 0.1  # the error itself hardly changes
+
+
+def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    assert study.chosen_ways() == {}
+
+
+# For readers
+
+
+def test_the_tables_say_ratio_interval_gain_and_verdict_of_each_form(rows: list[Row]) -> None:
+    judged = study.ledger(rows)
+    ledger = study_tables.ledger(judged)
+    (line,) = ledger[(ledger["id"] == "C06") & (ledger["form"] == "ours")].to_dict("records")
+    assert re.fullmatch(r"0\.3\dx \[0\.3\d, 0\.3\d\]", line["ours over theirs"])
+    assert (line["direction"], line["agreement"], line["gain"]) == ("below 1", "better than printed", "kept")
+    assert line["would have found"] == ""
+    head = study_tables.head(judged).set_index("form")
+    assert head.loc["ours", "direction: below 1"] >= 1
+    assert head.loc["released", NOT_RUN] == head.loc["released", "claims"]
+
+
+def test_the_sentence_counts_experiments_and_not_lines(rows: list[Row]) -> None:
+    found = study.equal_tolerance(rows, "mnist_ode")
+    said = study_tables.reached(found, at_most=0.5, lines=["local_unbiased", "local_biased"])
+    assert said.endswith("in 1 of 1: MNIST, neural ODE.")
+    assert "in 0 of 1." in study_tables.reached(found, at_most=0.1, lines=["local_biased"])
+
+
+def test_savings_name_the_way_that_each_line_is_solved_in(rows: list[Row]) -> None:
+    table = study_tables.savings(study.matched_error(rows, "mnist_ode", {"none": LOOSE, "local_biased": FEW}))
+    assert list(table["solved by"]) == ["tsit5 at 0.1", "midpoint, 1 step"]
+    assert list(table["verdict"]) == ["kept", "kept"]
+
+
+def test_the_frontier_keeps_what_is_better_than_everything_cheaper(rows: list[Row]) -> None:
+    points = study.points(rows, "mnist_ode", "none")
+    assert [point.evaluations for point in points] == sorted(point.evaluations for point in points)
+    best = study.frontier(points)
+    assert [point.way for point in best] == [FEW, LOOSE, TIGHT]
+    assert all(a.kept[0] < b.kept[0] for a, b in pairwise(best))
+    ax = gain_against_cost(rows, "mnist_ode", ["none", "local_biased"])
+    assert len(ax.get_legend_handles_labels()[1]) == 2
+    plt.close(ax.figure)
