@@ -23,6 +23,8 @@ def errors(runs: pd.DataFrame, *, x: str, ax: Axes | None = None) -> Axes:
         color, marker, dash = plots.PALETTE[i], plots.MARKERS[i], plots.DASHES[i]
         ax.loglog(line[x], line["error"], color=color, marker=marker, linestyle=dash, label=name)
     ax.set(xlabel=x, ylabel="strong error")
+    for axis in (ax.xaxis, ax.yaxis):
+        plots.plain_ticks(axis)
     plots.legend_below(ax)
     return ax
 
