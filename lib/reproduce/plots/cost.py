@@ -108,7 +108,7 @@ def _draw(ax: Axes, name: str, group: pd.DataFrame, *, whole: int, log: bool) ->
                edgecolor=seen.color if few else "black", linewidth=1.6 if few else 0.8,
                label=f"{tables.label(name)} ({n})")  # fmt: skip
     if at != mean:
-        right, told = marker == ">", f"{tables.label(name)}: "
+        right, told = at[0] > sum(frame[0]) / 2, f"{tables.label(name)}: "
         told += ", ".join(f"{value:.3g}" for value, on in zip(mean, at, strict=True) if value != on)
         line = 11 * (1 + len(ax.texts))  # one under the other, so that none hides another
         ax.annotate(told, at, xytext=(-9 if right else 9, -line if at[1] == frame[1][1] else line), fontsize="small",
