@@ -88,7 +88,7 @@ def _limits(runs: pd.DataFrame, *, log: bool) -> tuple[Limits, Limits]:
     else:
         span = max(high - low, 1e-3 * abs(high), 1e-12)
         y = max(low - span, min(low for low, _ in ends)), min(high + span, max(high for _, high in ends))
-        y = y[0] - 0.1 * span, y[1] + 0.1 * span
+        y = y[0] - 0.2 * span, y[1] + 0.2 * span
     cheap, dear = runs["nfe"].min(), max(usual["nfe"].max(), 1.0)
     return (0.0 if cheap < dear / 2 else cheap / 2, 1.15 * dear), y
 
@@ -112,5 +112,5 @@ def _draw(ax: Axes, name: str, group: pd.DataFrame, *, whole: int, log: bool) ->
         told += ", ".join(f"{value:.3g}" for value, on in zip(mean, at, strict=True) if value != on)
         line = 11 * (1 + len(ax.texts))  # one under the other, so that none hides another
         ax.annotate(told, at, xytext=(-9 if right else 9, -line if at[1] == frame[1][1] else line), fontsize="small",
-                    textcoords="offset points", ha="right" if right else "left", va="center",
+                    textcoords="offset points", ha="right" if right else "left", va="center", zorder=2.5,
                     color=seen.color, bbox=UNDER)  # fmt: skip
