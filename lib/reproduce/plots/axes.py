@@ -47,7 +47,7 @@ def plain_ticks(axis: Axis) -> None:
     Call it last: it looks at the limits.
     """
     low, high = sorted(axis.get_view_interval())
-    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high < 4 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
+    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high < 6 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
