@@ -128,7 +128,7 @@ def _mark(ax: Axes, name: str, against: Comparison, lowest: float, *, pale: bool
     face = (*look.color, 0.3 if pale else 1.0)
     edge = look.color if marker == "x" or pale else "black"
     ax.plot(x, y, marker=marker, markerfacecolor=face, markersize=_size(ratio), clip_on=False, markeredgecolor=edge,
-            linestyle="none", color=look.color)  # fmt: skip
+            linestyle="none", color=look.color, markeredgewidth=1.5 if marker == "x" else 0.6)  # fmt: skip
 
 
 def _size(ratio: Ratio) -> float:
