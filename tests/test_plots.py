@@ -17,7 +17,9 @@ from test_tables import ROW, row
 
 from reproduce import plots
 from reproduce.plots import palette
+from reproduce.plots.base import Picture
 from reproduce.report import tables
+from reproduce.report.page import LOADS
 
 COLORS = {**palette.REGULARIZERS, **{f"other {i}": color for i, color in enumerate(palette.PALETTE)}}
 
@@ -135,3 +137,11 @@ def test_a_last_step_that_the_end_cut_short_takes_no_room(ax: Axes) -> None:
     plots.steps_along_time(SimpleNamespace(t=t, dt=dt, rejected_t=none, rejected_dt=none), ax=ax)
     assert ax.lines[0].get_ydata().min() == pytest.approx(0.1)
     assert ax.lines[0].get_xdata()[-1] == pytest.approx(0.9999)
+
+
+def test_a_picture_in_a_notebook_carries_its_alt_text_escaped_and_fits_the_page() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (3000).to_bytes(4) + (100).to_bytes(4)
+    text = Picture(png, 'Axes & "finding"')._repr_html_()
+    assert 'alt="Axes &amp; &quot;finding&quot;"' in text
+    assert 'width="1000"' in text
+    assert not LOADS.search(text)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,6 +24,9 @@ from reproduce.plots.palette import Look, look
 from reproduce.report import tables
 from reproduce.runs import events, store
 from reproduce.runs.store import Row
+
+SAVED, SHOWN, PAGE = 150, 90, 1000
+"""Dots per inch in a file, and on a page; the widest picture on a page, in its pixels."""
 
 
 def save(
@@ -30,6 +38,7 @@ def save(
     profile: str,
     rows: Sequence[Row] = (),
     pdf: bool = False,
+    show: bool = True,
 ) -> Path:
     """Write a figure as PNG and SVG, and beside them a JSON file with alt text, caption and what made it.
 
@@ -44,6 +53,7 @@ def save(
         profile: profile of the run.
         rows: the rows it was drawn from.
         pdf: write a PDF, too.
+        show: in a notebook, show the picture with its alt text and close the figure, whose own output has none.
 
     Returns:
         Path of the PNG.
@@ -63,11 +73,27 @@ def save(
     }
     for ending in ("png", "svg", "pdf") if pdf else ("png", "svg"):
         buffer = BytesIO()
-        fig.savefig(buffer, format=ending, metadata=metadata[ending], dpi=150)
+        fig.savefig(buffer, format=ending, metadata=metadata[ending], dpi=SAVED)
         _write(folder / f"{name}.{ending}", buffer.getvalue())
     about = json.dumps({"alt": alt, "caption": caption, **source}, indent=1, sort_keys=True, ensure_ascii=False)
     _write(folder / f"{name}.json", f"{about}\n".encode())
+    if show and get_ipython() is not None:
+        display(Picture((folder / f"{name}.png").read_bytes(), alt))
+        plt.close(fig)
     return folder / f"{name}.png"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as an output of a notebook: an HTML image, which unlike a bare PNG keeps its alt text everywhere."""
+
+    png: bytes
+    alt: str
+
+    def _repr_html_(self) -> str:
+        pixels = int.from_bytes(self.png[16:20])  # where a PNG tells its width
+        width, data = min(round(pixels * SHOWN / SAVED), PAGE), b64encode(self.png).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}" width="{width}">'
 
 
 def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reproduce import plots
+from reproduce.plots.base import Picture
 from reproduce.report import papers, tables
 from reproduce.report.claims import Book, nearest_tolerance
 from reproduce.report.effects import kept_interval
@@ -37,11 +37,11 @@ MAIN = ("none", "global_error", "local_unbiased", "local_biased")
 """Regularizers whose training curves and times are drawn."""
 
 
-def show(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row]) -> Image:
+def show(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row]) -> Picture:
     """Save a figure (see `plots.save`), close it, and return it as a picture that carries its alt text."""
-    path = plots.save(fig, name, alt=alt, caption=caption, profile=profile, rows=rows)
+    path = plots.save(fig, name, alt=alt, caption=caption, profile=profile, rows=rows, show=False)
     plt.close(fig)
-    return Image(data=path.read_bytes(), format="png", alt=alt, width=int(fig.get_size_inches()[0] * 80))
+    return Picture(path.read_bytes(), alt)
 
 
 def compared(part: Evidence, experiment: str) -> Iterator[tuple[float, str, Comparison]]:
