@@ -58,12 +58,17 @@ def test_no_reported_row_has_a_seed_that_something_was_chosen_on_and_no_ladder_s
 
 def test_every_committed_row_is_a_run_of_the_protocol_with_the_settings_that_it_names() -> None:
     def plain(row: Row) -> str:
-        return json.dumps([row.experiment, row.regularizer, row.seed, row.part, row.provenance["more"]["instead"]])
+        return json.dumps(
+            [row.experiment, row.regularizer, row.seed, row.part, row.provenance["more"]["instead"]], sort_keys=True
+        )
 
     for stage, runs_of in protocol.STAGES.items():
         for name in protocol.names():
             rows = committed.rows(stage, name)
-            listed = {json.dumps([r.experiment, r.regularizer, r.seed, r.part, r.instead()]) for r in runs_of(name)}
+            listed = {
+                json.dumps([r.experiment, r.regularizer, r.seed, r.part, r.instead()], sort_keys=True)
+                for r in runs_of(name)
+            }
             assert {plain(row) for row in rows} <= listed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,14 +196,16 @@ def fake(run: Run, metric: float, nfe: float) -> Row:
 
 
 @pytest.fixture
-def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A repository with the registration alone; keys without data, which no ladder needs here."""
     (tmp_path / "data" / "reference").mkdir(parents=True)
     registered = (checkout.ROOT / protocol.PATH).read_text(encoding="utf-8")
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     (tmp_path / protocol.PATH).write_text(registered, encoding="utf-8")
     monkeypatch.setattr(Run, "ingredients", lambda self: {})
-    return tmp_path
+    protocol._key.cache_clear()
+    yield tmp_path
+    protocol._key.cache_clear()
 
 
 def test_ladders_choose_the_rate_the_weight_and_the_way_and_the_study_takes_them(laboratory: Path) -> None:

@@ -25,7 +25,7 @@ Rung = tuple[dict[str, Any], list[Row]]
 
 def rows_of(runs: Sequence[Run]) -> list[Row] | None:
     """Return the stored rows of runs, or None while one is missing."""
-    found = [run.stored() for run in runs]
+    found = [protocol.stored(run) for run in runs]
     return None if None in found else [row for row in found if row is not None]
 
 

@@ -36,7 +36,7 @@ def rows(stage: str, experiment: str) -> list[Row]:
 
 def keep(stage: str, experiment: str, runs: Sequence[Run]) -> int:
     """Write this machine's rows of some runs into the file of their stage, by slot; return how many are new there."""
-    made = [row for row in (run.stored() for run in runs) if row is not None]
+    made = [row for row in map(protocol.stored, runs) if row is not None]
     before = {slot_of(row): row for row in rows(stage, experiment)}
     now = {**before, **{slot_of(row): row for row in made}}
     new = sum(row.key != getattr(before.get(slot), "key", None) for slot, row in now.items())

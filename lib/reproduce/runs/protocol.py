@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import asdict, replace
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any
 
@@ -12,8 +13,9 @@ import yaml
 
 from reproduce import checkout, experiments
 from reproduce.experiments.chosen import choices
+from reproduce.runs import store
 from reproduce.runs.run import Run
-from reproduce.runs.store import CONTROL, VANILLA
+from reproduce.runs.store import CONTROL, VANILLA, Row
 
 PATH = "data/reference/protocol.yaml"
 DECAY = "none:decay"
@@ -56,6 +58,16 @@ def run_of(experiment: str, line: str, seed: int, *, part: str = "test", **varie
     settings = {key: value for key, value in varied.items() if key not in of_budget}
     overrides = {"rtol": tolerance, "atol": tolerance, **registered["variants"].get(name, {}), **of_budget}
     return Run(experiment, line, seed, registered["profile"], part=part, settings=settings, overrides=overrides)
+
+
+def stored(run: Run) -> Row | None:
+    """Return the stored row of a run, or None; its key is found once, since for some data that takes seconds."""
+    return store.find(run.profile, run.experiment, _key(run.experiment, json.dumps(asdict(run), sort_keys=True)))
+
+
+@cache
+def _key(experiment: str, run: str) -> str:
+    return Run(**json.loads(run)).key()
 
 
 def rates(experiment: str) -> list[Run]:
