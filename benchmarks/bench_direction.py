@@ -24,6 +24,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -43,9 +44,9 @@ EPS, EPS_ALONG = 0.03, 0.01
 """Lengths of a move along a random direction and along a gradient, in lengths of the parameters."""
 RECORDS = frozenset({"error_ratio"})
 OTHERS: dict[str, dict[str, Any]] = {
-    "mnist_ode": {"batch": 32, "steps": 160, "data": {"source": "embedded"}},
+    "mnist_ode": {"batch": 32, "steps": 120, "data": {"source": "embedded"}},
     "spiral_ode": {},
-    "digits_cnf": {"batch": 32, "steps": 160},
+    "digits_cnf": {"batch": 32, "steps": 120},
 }
 """Tasks, and what is other than in the quick budget."""
 DRAWS: dict[str, dict[str, bool] | None] = {"vanilla": None, "closed": {}, "open": {"reuse": True}}
@@ -209,6 +210,13 @@ def trained_with(of: str, draw: str, seed: int, **others: Any) -> dict[str, Any]
     return head | {"nfe": row.nfe, "metric": row.metric, "value": row.metrics[row.metric], "spent": spent}
 
 
+def trainings(tasks: Sequence[str], seeds: range) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all trainings with a draw, seed by seed."""
+    for seed in seeds:
+        for of in tasks:
+            yield from (trained_with(of, draw, seed) for draw in DRAWS)
+
+
 def lines(rows: Sequence[dict[str, Any]]) -> str:
     """Return the two tables of the rows."""
     shown = ("experiment", "moment", "tolerance", "accepted", "rejected", "factor", "closed_open")
@@ -241,17 +249,12 @@ def main() -> None:
     path = (KEPT.parent if asked.keep else OUT) / "direction.json"
     names = asked.only.split(",")
     todo = [along_training(name, asked.examples, asked.directions, asked.near) for name in names]
-    todo += [
-        (trained_with(name, draw, seed) for seed in range(asked.seeds) for draw in DRAWS)
-        for name in COMPARED
-        if name in names
-    ]
-    for part in todo:
-        rows += part
-        seconds = time.perf_counter() - start
-        seeds = range(max(1, asked.seeds))
-        write(rows, path, made_from, seeds, seconds, drawn="; ".join(sorted({row["data"] for row in rows})))
-        print(f"{rows[-1]['experiment']}, {rows[-1]['what']}: {seconds:.0f} s", flush=True)
+    todo.append(trainings([name for name in COMPARED if name in names], range(asked.seeds)))
+    for row in chain(*todo):
+        rows.append(row)
+        seconds, seeds = time.perf_counter() - start, range(max(1, asked.seeds))
+        write(rows, path, made_from, seeds, seconds, drawn="; ".join(sorted({one["data"] for one in rows})))
+        print(f"{row['what']}, {row['experiment']}: {seconds:.0f} s", flush=True)
     text = lines(rows)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "direction.md").write_text(text + "\n", encoding="utf-8")
