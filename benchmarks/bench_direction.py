@@ -13,7 +13,8 @@ precision, at each tolerance:
   tolerance with those from the rest: where it is low, the count itself is jagged, and no cosine with it says much.
 * **along**: the counted slope along each box's own gradient: what a short step against it saves.
 
-Then the draw is trained with, from both boxes: the same weight, the same steps, several seeds.
+With `--what draws`, into a file of its own: trainings with the draw from either box, and with none. The same weight,
+the same steps, several seeds.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 """Tasks, and what is other than in the quick budget."""
 DRAWS: dict[str, dict[str, bool] | None] = {"vanilla": None, "closed": {}, "open": {"reuse": True}}
-COMPARED = ("spiral_ode", "mnist_ode")
+COMPARED = {"spiral_ode": {"steps": 100}, "mnist_ode": {"steps": 40}}
+"""Tasks of the comparison of draws, trained shorter than above: each is trained for every draw and seed."""
 OF_PENALTY = 7
 """Evaluations of one step from scratch that is taken again (tsit5)."""
 
@@ -198,14 +200,14 @@ def along_training(of: str, examples: int, n_directions: int, near: int, steps: 
 def trained_with(of: str, draw: str, seed: int, **others: Any) -> dict[str, Any]:
     """Return the row of one training with a draw from one of the boxes (or without), measured on held-out data."""
     experiment, settings = experiments.get(of), DRAWS[draw]
-    overrides = {**OTHERS[of], "curve": None, "history_every": 1, **others}
+    overrides = {**OTHERS[of], **COMPARED[of], "curve": None, "history_every": 1, **others}
     weight = experiment.budget("quick", **overrides).regularizers["local_biased"]
     regularizer = (
         make_regularizer("none") if settings is None else make_regularizer("local_biased", **weight, **settings)
     )
     row = train.train(experiment, regularizer, seed, "quick", part="validation", **overrides).row
     spent = sum(entry["nfe"] for entry in row.history) + (OF_PENALTY * len(row.history) if draw == "closed" else 0)
-    head = {"what": "trained", "experiment": of, "draw": draw, "seed": seed, "steps": len(row.history)}
+    head = {"what": "draws", "experiment": of, "draw": draw, "seed": seed, "steps": len(row.history)}
     head |= {"weight": {} if settings is None else weight, "tolerance": row.budget["rtol"], "data": row.data}
     return head | {"nfe": row.nfe, "metric": row.metric, "value": row.metrics[row.metric], "spent": spent}
 
@@ -218,7 +220,7 @@ def trainings(tasks: Sequence[str], seeds: range) -> Iterator[dict[str, Any]]:
 
 
 def lines(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the two tables of the rows."""
+    """Return the rows as a table."""
     shown = ("experiment", "moment", "tolerance", "accepted", "rejected", "factor", "closed_open")
     shown += ("closed_counted", "open_counted", "twice")
     first = [
@@ -226,7 +228,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> str:
     ]
     keys = ("experiment", "draw", "seed", "nfe", "value", "spent")
     second = [[_text(row[key]) for key in keys] for row in rows if "draw" in row]
-    return f"{table([*shown, 'along closed', 'along open'], first)}\n\n{table(keys, second)}"
+    return table([*shown, "along closed", "along open"], first) if first else table(keys, second)
 
 
 def _text(value: Any) -> str:
@@ -238,26 +240,29 @@ def main() -> None:
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--keep", action="store_true", help="write the rows to data/reference/measured")
+    parser.add_argument("--what", choices=("direction", "draws"), default="direction", help="name of the file, too")
     parser.add_argument("--only", default=",".join(OTHERS), help="tasks, with commas between")
     parser.add_argument("--examples", type=int, default=8, help="that are solved for at each moment")
     parser.add_argument("--directions", type=int, default=8, help="along which steps are counted")
     parser.add_argument("--near", type=int, default=4, help="tolerances that each count is the average of")
-    parser.add_argument("--seeds", type=int, default=1, help="of the trainings with a draw; 0: none of them")
+    parser.add_argument("--seeds", type=int, default=1, help="of the trainings with a draw")
     asked, start, rows = parser.parse_args(), time.perf_counter(), list[dict[str, Any]]()
     torch.set_num_threads(1)
     made_from = provenance.commit()  # before this run writes a file
-    path = (KEPT.parent if asked.keep else OUT) / "direction.json"
-    names = asked.only.split(",")
-    todo = [along_training(name, asked.examples, asked.directions, asked.near) for name in names]
-    todo.append(trainings([name for name in COMPARED if name in names], range(asked.seeds)))
-    for row in chain(*todo):
+    path, names = (KEPT.parent if asked.keep else OUT) / f"{asked.what}.json", asked.only.split(",")
+    if asked.what == "direction":
+        todo = chain(*(along_training(name, asked.examples, asked.directions, asked.near) for name in names))
+    else:
+        todo = trainings([name for name in COMPARED if name in names], range(asked.seeds))
+    for row in todo:
         rows.append(row)
-        seconds, seeds = time.perf_counter() - start, range(max(1, asked.seeds))
-        write(rows, path, made_from, seeds, seconds, drawn="; ".join(sorted({one["data"] for one in rows})))
-        print(f"{row['what']}, {row['experiment']}: {seconds:.0f} s", flush=True)
+        seeds = {one.get("seed", 0) for one in rows}
+        data = "; ".join(sorted({one["data"] for one in rows}))
+        write(rows, path, made_from, sorted(seeds), time.perf_counter() - start, drawn=data)
+        print(f"{row['what']}, {row['experiment']}: {time.perf_counter() - start:.0f} s", flush=True)
     text = lines(rows)
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "direction.md").write_text(text + "\n", encoding="utf-8")
+    (OUT / f"{asked.what}.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -74,9 +74,14 @@ def test_the_forms_of_a_penalty_pull_by_what_they_differentiate_and_how_heavy_th
     assert forms.looked_at("spiral_ode", "smoke", steps=2, draws=3) == row
 
 
+def measured(name: str) -> Any:
+    """The rows of a kept measurement."""
+    path = ROOT / "data" / "reference" / "measured" / name
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
 def test_what_lesson_04_shows_of_the_forms_holds_every_experiment() -> None:
-    path = ROOT / "data" / "reference" / "measured" / "papers_forms.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = measured("papers_forms.json")
     assert {row["experiment"] for row in rows if row["profile"] == "quick"} == set(experiments.names())
 
 
