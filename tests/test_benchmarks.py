@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from regnde import local_biased
+from regnde import TSIT5, local_biased, rk_step
 from reproduce import experiments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,4 +128,26 @@ def test_a_look_along_a_training_leaves_the_training_as_it_is() -> None:
 def test_a_draw_from_the_open_box_spends_nothing_beyond_the_solves() -> None:
     direction = importlib.import_module("bench_direction")
     spent = {draw: direction.trained_with("spiral_ode", draw, seed=0, steps=1)["spent"] for draw in direction.DRAWS}
-    assert spent["open"] == spent["vanilla"] == spent["closed"] - direction.OF_PENALTY
+    calls = list[float]()
+    rk_step(lambda t, y: calls.append(float(t)) or -y, 0.0, torch.ones(1, 1), 0.1, TSIT5)
+    assert spent["open"] == spent["vanilla"] == spent["closed"] - len(calls)
+
+
+def test_what_lesson_04_shows_of_directions_holds_every_task_moment_and_tolerance() -> None:
+    direction = importlib.import_module("bench_direction")
+    found = [(row["experiment"], row["moment"], row["tolerance"]) for row in measured("direction.json")]
+    assert found == [*product(direction.OTHERS, direction.MOMENTS, direction.TOLERANCES)]
+
+
+def test_what_lesson_04_shows_of_draws_has_the_same_seeds_weight_and_steps_for_each() -> None:
+    direction = importlib.import_module("bench_direction")
+    rows = measured("draws.json")
+    assert {row["experiment"] for row in rows} == set(direction.COMPARED)
+    for task in direction.COMPARED:
+        of_draw = {
+            draw: [row for row in rows if (row["experiment"], row["draw"]) == (task, draw)]
+            for draw in ("closed", "open")
+        }
+        for what in ("seed", "weight", "steps", "tolerance", "data"):
+            assert [row[what] for row in of_draw["closed"]] == [row[what] for row in of_draw["open"]], what
+        assert len(of_draw["open"]) >= 3
