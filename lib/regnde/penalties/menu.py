@@ -118,11 +118,9 @@ def local_unbiased(
         step: size of the step: 'solver' takes that of the accepted step which contains the drawn time,
             'initial' the heuristic for a first step (the papers' code). Either is clipped to the end. A multistep
             method goes on from the recorded states before it with 'solver', and starts anew with 'initial'.
-        times_dt: multiply by |dt| as the papers do. Without it the penalty's value lies in a band below one at every
-            tolerance; what a weight buys still depends on task and tolerance.
+        times_dt: multiply by |dt| as the papers do. Without it the value lies in a band below one at any tolerance.
         reuse: take the recorded error ratio of the accepted step that contains the drawn time, with its gradient
-            through the solver (backpropagation only): no further evaluation, and the box is open: its gradient also
-            sees how the weights move the solution.
+            through the solver and all that moves the path (backpropagation only): no further evaluation, an open box.
         detach_k1: take the step's first stage as a constant, as the papers' released code does. Its gradient is wrong
             by orders of magnitude; for the study of it only.
 
