@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -133,7 +133,7 @@ def write(
     rows: list[dict[str, Any]],
     path: Path,
     made_from: tuple[str, bool],
-    seeds: range,
+    seeds: Iterable[int],
     seconds: float,
     drawn: str = "drawn in bench_weight",
 ) -> None:

@@ -118,9 +118,9 @@ def local_unbiased(
         step: size of the step: 'solver' takes that of the accepted step which contains the drawn time,
             'initial' the heuristic for a first step (the papers' code). Either is clipped to the end. A multistep
             method goes on from the recorded states before it with 'solver', and starts anew with 'initial'.
-        times_dt: multiply by |dt| as the papers do. Without it the penalty's weight does not depend on the tolerance.
+        times_dt: multiply by |dt| as the papers do. Without it the value lies in a band below one at any tolerance.
         reuse: take the recorded error ratio of the accepted step that contains the drawn time, with its gradient
-            through the solver (backpropagation only): no further evaluation, and the box is open.
+            through the solver and all that moves the path (backpropagation only): no further evaluation, an open box.
         detach_k1: take the step's first stage as a constant, as the papers' released code does. Its gradient is wrong
             by orders of magnitude; for the study of it only.
 
@@ -157,9 +157,10 @@ def local_biased(
     """Penalize the error ratio of one step that starts where a random accepted step started (closed box).
 
     Every accepted step is drawn with the same probability, so that regions where the solver needs many steps
-    are penalized often. The controller keeps the error ratio near a constant; with the solver's own step
-    the gradient of this penalty is, up to a factor that depends on task and tolerance, and for a path that is held,
-    a sample of the gradient of log(number of steps): the weight is a price for an e-fold of steps, in loss.
+    are penalized often. The controller keeps the error ratio in a band below one; with the solver's own step the
+    gradient of this penalty is, on a path that is held, a sample of the gradient of log(number of steps), up to a
+    factor that depends on task, tolerance and state of training: the weight is of the order of a price, in loss, for
+    an e-fold of steps. Where weights move the path the direction can be wrong (lesson 04); `reuse` follows the path.
 
     Arguments as for `local_unbiased`. Source: Pal et al. 2023, section 3.2, "biased sampling".
     """
