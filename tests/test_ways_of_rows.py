@@ -163,11 +163,11 @@ def test_no_reported_seed_was_chosen_on_and_ladders_never_see_the_test_part() ->
         assert {run.seed for run in protocol.study(name)} == set(seeds["study"])
 
 
-def fake(run: Run, metric: float, nfe: float) -> Row:
+def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None) -> Row:
     """A row as a run would leave it, with one cheap way that costs a tenth and loses a little."""
     budget = run.budget()
     own = {"method": budget.method, "tolerance": budget.rtol, "steps": None, "metric": metric, "nfe": nfe, "failed": ""}
-    cheap = {**own, "tolerance": 1.0, "metric": metric - 0.001, "nfe": nfe / 10}
+    cheap = {**own, "tolerance": 1.0, "metric": metric - 0.001, "nfe": cheapest or nfe / 10}
     return Row(
         key=run.key(),
         experiment=run.experiment,
@@ -228,6 +228,28 @@ def test_ladders_choose_the_rate_the_weight_and_the_way_and_the_study_takes_them
     assert chosen["weight_decay"] == 0.1
     (run, *_) = (run for run in protocol.study(name) if run.regularizer == protocol.DECAY)
     assert run.budget().weight_decay == 0.1
+
+
+@pytest.mark.parametrize(("cheapest", "few"), [(1.0, {"local_biased": {"weight": 0.03}}), (3.99, None), (4.5, None)])
+def test_another_weight_serves_few_evaluations_only_if_it_really_takes_fewer(
+    laboratory: Path, cheapest: float, few: dict[str, Any] | None
+) -> None:
+    name = "cifar10_ode"
+    rate = experiments.get(name).budget("quick").lr
+    for run in protocol.rates(name):
+        best = 0.40 if run.overrides["lr"] == rate else 0.38
+        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    accuracy = {0.03: 0.401, 0.1: 0.400}
+    for run in protocol.ladders(name):
+        weight, of_one = (
+            run.settings.get("weight", 1.0),
+            run.regularizer == "local_biased" and run.settings["weight"] == 0.03,
+        )
+        store.write(fake(run, accuracy.get(weight, 0.35), 40.0 - weight, cheapest if of_one else None))
+    choose.update([name])
+    chosen = json.loads((laboratory / "data" / "reference" / "chosen.json").read_text())[name]
+    assert chosen["regularizers"]["local_biased"]["weight"] == 0.1
+    assert chosen.get("few") == few
 
 
 def test_a_stage_whose_choices_are_not_made_yet_is_refused(laboratory: Path) -> None:

@@ -116,14 +116,22 @@ def _choose_line(found: dict[str, Any], experiment: str, line: str, vanilla: lis
     if len(rungs) < len(settings):
         return
     joint = [(i, option) for i, (_, made) in enumerate(rungs) for _, option in way_options(made, vanilla, control)]
-    for_few = joint[keeps_most([option for _, option in joint], _asked())][0] if joint else None
+    for_few, option = _best(joint) if joint else (None, None)
     for_own = keeps_most(own_options(rungs, vanilla, control), _asked())
     best = for_few if line in protocol.protocol()["variants"] and line != DECAY and for_few is not None else for_own
     _note(found, experiment, line, rungs[best][0])
     _choose_way(found, line, rungs[best][1], vanilla, control)
-    if line in FEW and for_few is not None and for_few != for_own:
+    if line not in FEW or for_few is None or option is None:
+        return
+    own = [(i, other) for i, other in joint if i == for_own]
+    if own and option[1] < _best(own)[1][1] and option[0] >= _asked():
         found["few"][line] = _full(experiment, line, rungs[for_few][0])
         _choose_way(found, f"{line}:few", rungs[for_few][1], vanilla, control)
+
+
+def _best(joint: Sequence[tuple[int, tuple[float, float]]]) -> tuple[int, tuple[float, float]]:
+    """Return the rung, with its (gain kept, evaluations), that `keeps_most` takes among the ways of several."""
+    return joint[keeps_most([option for _, option in joint], _asked())]
 
 
 def _full(experiment: str, line: str, setting: dict[str, Any]) -> dict[str, Any]:
