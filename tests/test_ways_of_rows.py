@@ -226,6 +226,7 @@ def test_ladders_choose_the_rate_the_weight_and_the_way_and_the_study_takes_them
     assert chosen["regularizers"]["global_error"] == {"weight": 0.1, "times_dt": False}
     assert chosen["ways"]["none"] == ["tsit5", 1.0, None]
     assert chosen["weight_decay"] == 0.1
+    choose.check_stage("study", [name])
     (run, *_) = (run for run in protocol.study(name) if run.regularizer == protocol.DECAY)
     assert run.budget().weight_decay == 0.1
 
@@ -256,6 +257,9 @@ def test_a_stage_whose_choices_are_not_made_yet_is_refused(laboratory: Path) -> 
     choose.check_stage("rates", protocol.names())
     with pytest.raises(ValueError, match=r"'ladders' needs what stage 'rates' chooses.*mnist_ode"):
         choose.check_stage("ladders", ["mnist_ode"])
+    path = laboratory / "data" / "reference" / "chosen.json"
+    path.write_text(json.dumps({"mnist_ode": {"lr": 0.006, "ways": {"none": ["rk4", None, 2]}}}))
+    choose.check_stage("ladders", ["mnist_ode"])
     with pytest.raises(ValueError, match=r"'study' needs what stage 'ladders' chooses"):
         choose.check_stage("study", ["mnist_ode"])
 

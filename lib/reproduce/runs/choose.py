@@ -163,10 +163,20 @@ def _choose_forms(found: dict[str, Any], experiment: str, vanilla: list[Row], co
 
 def check_stage(stage: str, names: Sequence[str]) -> None:
     """Raise ValueError where a stage needs choices that the stages before it have not made yet."""
-    needs = {"ladders": "lr", "study": "ways"}.get(stage)
-    if missing := [name for name in names if needs is not None and needs not in choices().get(name, {})]:
+    missing = {"ladders": _without_rate, "study": _without_ladders}.get(stage, lambda name: False)
+    if lacking := [name for name in names if missing(name)]:
         before = "rates" if stage == "ladders" else "ladders"
-        raise ValueError(f"stage {stage!r} needs what stage {before!r} chooses, which is not there for {missing}")
+        raise ValueError(f"stage {stage!r} needs what stage {before!r} chooses, which is not there for {lacking}")
+
+
+def _without_rate(experiment: str) -> bool:
+    return "lr" not in choices().get(experiment, {})
+
+
+def _without_ladders(experiment: str) -> bool:
+    found = choices().get(experiment, {})
+    chosen = {*found.get("regularizers", {}), *([DECAY] if "weight_decay" in found else [])}
+    return not set(protocol.protocol()["experiments"][experiment]["ladders"]) <= chosen
 
 
 def update(names: Sequence[str]) -> list[str]:
