@@ -42,8 +42,13 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for rows, in this process and in those that it starts; the lock is the project's."""
-    (tmp_path / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
+    """A folder of its own for rows, in this process and in those that it starts.
+
+    The lock is the project's, and so are the choices, which this process has read already.
+    """
+    (tmp_path / "data" / "reference").mkdir(parents=True)
+    for name in ("requirements.lock", "data/reference/chosen.json"):
+        (tmp_path / name).symlink_to(checkout.ROOT / name)
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
     return tmp_path
