@@ -40,15 +40,17 @@ if __name__ == "__main__":
 """
 
 
+def furnish(folder: Path) -> None:
+    """Give a folder of its own the project's lock, and the choices that this process has read already."""
+    (folder / "data" / "reference").mkdir(parents=True)
+    for name in ("requirements.lock", "data/reference/chosen.json"):
+        (folder / name).symlink_to(checkout.ROOT / name)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for rows, in this process and in those that it starts.
-
-    The lock is the project's, and so are the choices, which this process has read already.
-    """
-    (tmp_path / "data" / "reference").mkdir(parents=True)
-    for name in ("requirements.lock", "data/reference/chosen.json"):
-        (tmp_path / name).symlink_to(checkout.ROOT / name)
+    """A folder of its own for rows, in this process and in those that it starts."""
+    furnish(tmp_path)
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setenv("REGNDE_HOME", str(tmp_path))
     return tmp_path
@@ -99,7 +101,7 @@ def test_worker_processes_make_the_same_rows_as_this_process(home: Path, monkeyp
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of the tiny sweep, made in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "requirements.lock").symlink_to(checkout.ROOT / "requirements.lock")
+    furnish(folder)
     subprocess.run([sys.executable, "-c", SWEEP], env=os.environ | {"REGNDE_HOME": str(folder)}, check=True)
     return folder
 
@@ -108,6 +110,7 @@ def rows_in(folder: Path) -> dict[str, dict[str, object]]:
     found = {}
     for path in sorted((folder / "data" / "results").rglob("*.json")):
         row = json.loads(path.read_text())
+        row["ways"] = [{name: entry[name] for name in entry if name != "seconds"} for entry in row["ways"]]
         found[path.name] = {name: row[name] for name in row if name not in ("seconds", "provenance")}
     return found
 
