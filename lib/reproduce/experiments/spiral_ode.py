@@ -34,18 +34,10 @@ PAPER = Budget(
     rtol=1.4e-8,
     atol=1.4e-8,
     runs=(
-        Entry(
-            regularizers=(
-                "none",
-                "global_error",
-                "local_unbiased",
-                "local_biased",
-                *PAPERS_FORMS,
-                "global_error+global_stiffness",
-                "no_dynamics",
-            )
-        ),
+        Entry(regularizers=("none", "global_error", "local_unbiased", "local_biased", "no_dynamics")),
+        Entry(regularizers=("global_error+global_stiffness",)),
         Entry(regularizers=("steer", "global_stiffness", "taynode", "kinetic_jacobian"), seeds=ONE_SEED),
+        Entry(regularizers=PAPERS_FORMS),
     ),
     history_every=100,
     data={"n_times": 30, "t1": 1.5},
@@ -75,21 +67,7 @@ QUICK = chosen(
         lr=3e-2,
         rtol=1e-6,
         atol=1e-6,
-        runs=(
-            Entry(
-                regularizers=(
-                    "none",
-                    "global_error",
-                    "local_unbiased",
-                    "local_biased",
-                    "global_error+global_stiffness",
-                    "no_dynamics",
-                )
-            ),
-            Entry(
-                regularizers=("steer", "global_stiffness", "taynode", "kinetic_jacobian", *ONE_OF_EACH), seeds=ONE_SEED
-            ),
-        ),
+        runs=(*PAPER.runs[:3], Entry(regularizers=ONE_OF_EACH, seeds=ONE_SEED)),
         history_every=25,
     ),
 )
