@@ -23,14 +23,15 @@ import argparse
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from _timing import OUT, table
-from bench_forms import batch_of
+from bench_forms import batch_of, training
 from bench_weight import KEPT, write
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ from regnde import Solution, local_error, make_regularizer, solve_ode
 from reproduce import experiments
 from reproduce.experiments import Budget, Problem
 from reproduce.runs import provenance, train
-from reproduce.runs.evaluation import generator, solver
+from reproduce.runs.evaluation import generator
 
 MOMENTS, TOLERANCES = (0.0, 0.25, 0.5, 0.75, 1.0), (1e-3, 1e-5, 1e-7)
 EPS, EPS_ALONG = 0.03, 0.01
@@ -166,21 +167,12 @@ def moments(of: str, steps: int | None = None) -> Iterator[tuple[float, nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(0, "initialization").initial_seed())
         model = problem.model().train()
-    optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
-    solve, noise = solver(budget, training=True), generator(0, "noise")
-    looked = {round(moment * budget.steps): moment for moment in MOMENTS}
-    for step in range(budget.steps + 1):
-        if step in looked:
-            yield looked[step], model, problem, budget
-        if step == budget.steps:
-            return
-        batch = batch_of(problem, budget, step)
-        output, _ = model(problem.inputs(batch), solve, noise)
-        for group in optimizer.param_groups:
-            group["lr"] = train.learning_rate(budget, step)
-        optimizer.zero_grad(set_to_none=True)
-        problem.loss(output, batch, step).backward()
-        optimizer.step()
+    taught, done = training(model, problem, budget), 0
+    for moment in MOMENTS:
+        until = round(moment * budget.steps)
+        deque(islice(taught, until - done), maxlen=0)
+        done = until
+        yield moment, model, problem, budget
 
 
 def along_training(of: str, examples: int, n_directions: int, near: int, steps: int | None = None) -> Iterator[Any]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -63,11 +65,11 @@ def pulls(model: nn.Module, problem: Problem, budget: Budget, of: str, profile: 
     return found
 
 
-def learn(model: nn.Module, problem: Problem, budget: Budget, steps: int) -> None:
-    """Train a model in place without a penalty, from the first step of its budget on."""
+def training(model: nn.Module, problem: Problem, budget: Budget) -> Iterator[None]:
+    """Train a model in place without a penalty, from the first step of its budget on: a step for each `next`."""
     optimizer = getattr(torch.optim, budget.optimizer)(model.parameters(), lr=budget.lr)
     solve, noise = solver(budget, noise=generator(0, "paths"), training=True), generator(0, "noise")
-    for step in range(steps):
+    for step in range(budget.steps):
         batch = batch_of(problem, budget, step)
         output, _ = model(problem.inputs(batch), solve, noise)
         for group in optimizer.param_groups:
@@ -75,6 +77,7 @@ def learn(model: nn.Module, problem: Problem, budget: Budget, steps: int) -> Non
         optimizer.zero_grad(set_to_none=True)
         problem.loss(output, batch, step).backward()
         optimizer.step()
+        yield
 
 
 def looked_at(of: str, profile: str, steps: int, draws: int) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def looked_at(of: str, profile: str, steps: int, draws: int) -> dict[str, Any]:
     torch.manual_seed(generator(0, "initialization").initial_seed())
     model = problem.model().train()
     start = pulls(model, problem, budget, of, profile, 0, draws)
-    learn(model, problem, budget, steps)
+    deque(islice(training(model, problem, budget), steps), maxlen=0)
     after = pulls(model, problem, budget, of, profile, steps, draws)
     row = {"experiment": of, "profile": profile, "tolerance": budget.rtol, "steps": steps, "draws": draws}
     return row | {"data": problem.data, "start": start, "after": after}

@@ -14,6 +14,7 @@ import yaml
 from reproduce import checkout
 from reproduce.report import verdicts
 from reproduce.runs import committed, protocol
+from reproduce.runs.registered import PATH, registered
 from reproduce.runs.store import Row
 
 ROWS = [(stage, row) for stage in protocol.STAGES for name in protocol.names() for row in committed.rows(stage, name)]
@@ -26,14 +27,14 @@ def registered_at(commit: str) -> dict[str, Any] | None:
     known = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
     if subprocess.run(known, cwd=checkout.ROOT, capture_output=True, check=False).returncode:
         return None
-    show = ["git", "show", f"{commit}:{protocol.PATH}"]
+    show = ["git", "show", f"{commit}:{PATH}"]
     found = subprocess.run(show, cwd=checkout.ROOT, capture_output=True, text=True, check=True)  # fails where it is not
     content: dict[str, Any] = yaml.safe_load(found.stdout)
     return content
 
 
 def test_every_row_was_made_when_the_registration_stood_and_from_a_tree_without_changes() -> None:
-    now = protocol.protocol()
+    now = registered()
     unknown = 0
     for stage, row in ROWS:
         assert row.provenance["dirty"] is False, (stage, row.key)
@@ -74,8 +75,8 @@ def test_every_committed_row_is_a_run_of_the_protocol_with_the_settings_that_it_
 
 def test_the_versions_are_told_in_words_too() -> None:
     told = re.findall(r"^\| (\d+) \| (\d{4}-\d\d-\d\d) \|", WORDS, flags=re.MULTILINE)
-    assert told == [(str(one["version"]), str(one["day"])) for one in protocol.protocol()["versions"]]
-    assert protocol.protocol()["version"] == int(told[-1][0])
+    assert told == [(str(one["version"]), str(one["day"])) for one in registered()["versions"]]
+    assert registered()["version"] == int(told[-1][0])
 
 
 def test_the_claims_name_lines_that_the_study_runs() -> None:
@@ -83,5 +84,5 @@ def test_the_claims_name_lines_that_the_study_runs() -> None:
         for experiment, lines in claim.parts.items():
             ran = protocol.lines(experiment)
             assert {*lines, claim.against} <= set(ran), claim.id
-            for line in lines if len(claim.forms) > 1 else ():
+            for line in lines if len(verdicts.forms(claim)) > 1 else ():
                 assert {f"{line}:released", f"{line}:text"} <= set(ran), claim.id

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from rows import ROW
 from scipy import stats
 
 from reproduce import checkout
@@ -38,27 +40,14 @@ def row(line: str, seed: int, accuracy: float, curve: Curve) -> Row:
         for (m, t, n), (moved, nfe) in curve.items()
     ]
     own = curve.get(TIGHT, (0.0, 0.0))[1]
-    budget = {"method": "tsit5", "rtol": 1e-7, "fixed_steps": None}
-    return Row(
+    return replace(
+        ROW,
         key=f"{line}{seed}",
-        experiment="mnist_ode",
         regularizer=line,
-        settings={},
         seed=seed,
-        profile="quick",
-        part="test",
-        budget=budget,
-        data="digits",
-        note="",
-        n_test=1000,
-        metric="accuracy",
-        higher_is_better=True,
+        budget={"method": "tsit5", "rtol": 1e-7, "fixed_steps": None},
         metrics={"accuracy": accuracy},
         nfe=own,
-        accepted=1.0,
-        rejected=0.0,
-        train_nfe=own,
-        seconds={"train": 10.0, "predict": 0.1},
         ways=entries,
     )
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from rows import ROW
 
 from reproduce import checkout, experiments
 from reproduce.runs import choose, committed, curves, protocol, store, train, ways
 from reproduce.runs.evaluation import evaluate, generator
+from reproduce.runs.registered import PATH, registered
 from reproduce.runs.run import Run
-from reproduce.runs.store import Row
+from reproduce.runs.store import CONTROL, Row
 from reproduce.runs.train import Trained
 
 STAGES = {"euler": 1, "midpoint": 2, "rk4": 4}
@@ -154,7 +156,7 @@ def test_every_run_of_the_protocol_can_be_made_and_none_is_listed_twice() -> Non
 
 
 def test_no_reported_seed_was_chosen_on_and_ladders_never_see_the_test_part() -> None:
-    seeds = protocol.protocol()["seeds"]
+    seeds = registered()["seeds"]
     for name in protocol.names():
         reported = [*protocol.study(name), *protocol.published(name)]
         assert all(run.part == "test" and run.seed >= 10 for run in reported)
@@ -168,29 +170,18 @@ def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None) -> 
     budget = run.budget()
     own = {"method": budget.method, "tolerance": budget.rtol, "steps": None, "metric": metric, "nfe": nfe, "failed": ""}
     cheap = {**own, "tolerance": 1.0, "metric": metric - 0.001, "nfe": cheapest or nfe / 10}
-    return Row(
+    ways = [{**own, "method": "none", "tolerance": None, "nfe": 0.0}] if run.regularizer == CONTROL else [own, cheap]
+    return replace(
+        ROW,
         key=run.key(),
         experiment=run.experiment,
         regularizer=run.regularizer,
-        settings={},
         seed=run.seed,
-        profile=run.profile,
         part=run.part,
         budget=budget.of_one_run(),
-        data="d",
-        note="",
-        n_test=1,
-        metric="accuracy",
-        higher_is_better=True,
         metrics={"accuracy": metric},
         nfe=nfe,
-        accepted=1,
-        rejected=0,
-        train_nfe=nfe,
-        seconds={"train": 1.0, "predict": 1.0},
-        ways=[{**own, "method": "none", "tolerance": None, "nfe": 0.0}]
-        if run.regularizer == "no_dynamics"
-        else [own, cheap],
+        ways=ways,
         provenance={"more": {"instead": run.instead()}},
     )
 
@@ -199,9 +190,9 @@ def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None) -> 
 def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A repository with the registration alone; keys without data, which no ladder needs here."""
     (tmp_path / "data" / "reference").mkdir(parents=True)
-    registered = (checkout.ROOT / protocol.PATH).read_text(encoding="utf-8")
+    registered = (checkout.ROOT / PATH).read_text(encoding="utf-8")
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    (tmp_path / protocol.PATH).write_text(registered, encoding="utf-8")
+    (tmp_path / PATH).write_text(registered, encoding="utf-8")
     monkeypatch.setattr(Run, "ingredients", lambda self: {})
     protocol._key.cache_clear()
     yield tmp_path

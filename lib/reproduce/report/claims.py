@@ -12,10 +12,11 @@ import yaml
 from reproduce import checkout
 from reproduce.report.evidence import Evidence
 from reproduce.report.ratios import LEVEL, Comparison, Ratio, compare
+from reproduce.runs.store import VANILLA
 
 HOLDS, DIRECTION, FAILS, NOT_RUN = "holds", "same direction", "does not hold", "not run"
 VERDICTS = (HOLDS, DIRECTION, FAILS, NOT_RUN)
-MEASURES = {"nfe": "NFE ratio", "predict": "faster prediction", "train": "faster training"}
+MEASURES = {"nfe": "NFE ratio", "predict": "faster prediction", "train": "faster training", "error": "error"}
 
 
 TOO_LITTLE = "too little of the gain is kept"
@@ -36,6 +37,18 @@ class Claim:
     combine: Literal["all", "any"] = "all"
     keeps: Literal["gain", "error"] = "gain"
     note: str = ""
+    against: str = VANILLA
+    """The line that ours is compared with."""
+
+    @property
+    def ratio(self) -> float:
+        """The published cost, ours over theirs: of times, the inverse of how many times faster."""
+        return self.published if self.measure in ("nfe", "error") else 1 / self.published
+
+    @property
+    def local(self) -> bool:
+        """Whether it is about local penalties alone."""
+        return all(line.startswith("local_") for lines in self.parts.values() for line in lines)
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES or self.combine not in ("all", "any") or self.keeps not in ("gain", "error"):
@@ -192,7 +205,7 @@ def verdict_of(claim: Claim, cost: Ratio, against: Comparison, numbers: Mapping[
         against: the comparison that it comes from.
         numbers: of claims.yaml.
     """
-    target = claim.published if claim.measure == "nfe" else 1 / claim.published
+    target = claim.ratio
     worst = cost.value if cost.high is None else cost.high
     if worst >= 1:
         reason = "the interval reaches 1" if cost.value < 1 else "not better than vanilla"

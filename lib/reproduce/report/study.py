@@ -8,23 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from reproduce import checkout
 from reproduce.report import effects, tables, verdicts
 from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
-from reproduce.runs.curves import Name, common, curve, value
+from reproduce.runs.curves import Name, common, curve, name, value
+from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 REACHED, NOT_REACHED = "reached", "not reached"
 
 
 def rules() -> dict[str, Any]:
-    """Return the registered rules: protocol.yaml."""
-    path = checkout.ROOT / "data" / "reference" / "protocol.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["rules"]
-    return content
+    """Return the registered rules."""
+    found: dict[str, Any] = registered()["rules"]
+    return found
 
 
 def chosen_ways() -> dict[str, dict[str, Name]]:
@@ -65,8 +63,8 @@ def _error(row: Row) -> float | None:
 
 def ledger(rows: Sequence[Row]) -> list[Verdict]:
     """Return the verdicts on all claims, from the study's rows."""
-    registered = rules()
-    numbers = {"gain": registered["gain"], "level": registered["level"], "runs": registered["printed_runs"]}
+    given = rules()
+    numbers = {"gain": given["gain"], "level": given["level"], "runs": given["printed_runs"]}
     return verdicts.ledger(lines_of(rows), verdicts.claims(), tables.published(), **numbers)
 
 
@@ -85,7 +83,7 @@ class Saving:
     kept: tuple[float, float, float]
     """Share of vanilla's gain that is kept, and its interval."""
     cost: str
-    """'kept', 'lost', 'undecided'; not corrected for others."""
+    """'kept', 'lost', 'undecided': each by itself, the families of the ledger alone are corrected by Holm."""
     seeds: int
 
     def reached(self, at_most: float) -> bool:
@@ -125,15 +123,15 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
 def _saving(
     experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line]
 ) -> Saving:
-    registered, vanilla, control = rules(), lines.get(VANILLA), lines.get(CONTROL)
+    given, vanilla, control = rules(), lines.get(VANILLA), lines.get(CONTROL)
     ratio, cost, kept = None, verdicts.NOT_RUN, (math.nan, math.nan, math.nan)
     if vanilla is not None:
         ratio = effects.log_ratio(nfe, vanilla.costs["nfe"])
         if control is not None:
-            lost = effects.lost_beyond(values, vanilla.values, control.values, share=registered["gain"])
-            kept = effects.kept_interval(values, vanilla.values, control.values, level=registered["level"])
+            lost = effects.lost_beyond(values, vanilla.values, control.values, share=given["gain"])
+            kept = effects.kept_interval(values, vanilla.values, control.values, level=given["level"])
             pair = None if lost is None else (lost.below(), lost.above())
-            cost = effects.sides([pair], COST, 1 - registered["level"])[0] or verdicts.NOT_RUN
+            cost = effects.sides([pair], COST, 1 - given["level"])[0] or verdicts.NOT_RUN
     mean = math.fsum(nfe.values()) / len(nfe) if nfe else math.nan
     return Saving(experiment, line, way, mean, ratio, kept, cost, len(nfe))
 
@@ -159,7 +157,7 @@ def points(rows: Sequence[Row], experiment: str, line: str) -> list[Point]:
     own = {name: content.values for (_, name), content in lines_of(here).items()}
     of_line = [row for row in here if row.regularizer == line]
     curves = {row.seed: curve(row) for row in of_line}
-    times = {row.seed: {_way_of(entry): entry.get("seconds") for entry in row.ways} for row in of_line}
+    times = {row.seed: {name(entry): entry.get("seconds") for entry in row.ways} for row in of_line}
     found = []
     for way in common(of_line):
         values = {seed: at[way][0] for seed, at in curves.items()}
@@ -177,7 +175,3 @@ def frontier(found: Sequence[Point]) -> list[Point]:
         if not best or point.kept[0] > best[-1].kept[0]:
             best.append(point)
     return best
-
-
-def _way_of(entry: Mapping[str, Any]) -> Name:
-    return entry["method"], entry["tolerance"], entry["steps"]

@@ -10,18 +10,16 @@ import pandas as pd
 
 from reproduce.report import effects, papers, tables
 from reproduce.report.effects import Effect
-from reproduce.report.study import Saving
+from reproduce.report.study import Saving, rules
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Part, Verdict
 from reproduce.runs.curves import words
-
-LEVEL = 0.95
 
 
 def ratio_text(effect: Effect | None) -> str:
     """Return '0.55x [0.44, 0.70]' for the logarithm of a ratio; empty where there is none."""
     if effect is None:
         return ""
-    low, high = (math.exp(end) for end in effect.interval(LEVEL))
+    low, high = (math.exp(end) for end in effect.interval(rules()["level"]))
     return f"{math.exp(effect.mean):.2f}x [{low:.2f}, {high:.2f}]"
 
 
@@ -37,7 +35,7 @@ def change_text(effect: Effect | None) -> str:
     """Return '+3.1 % [+1.0, +5.2]' for the logarithm of a ratio of errors; empty where there is none."""
     if effect is None:
         return ""
-    low, high = (100 * math.expm1(end) for end in effect.interval(LEVEL))
+    low, high = (100 * math.expm1(end) for end in effect.interval(rules()["level"]))
     return f"{100 * math.expm1(effect.mean):+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
@@ -67,7 +65,7 @@ def _claim_cells(one: Verdict, *, first: bool) -> dict[str, str]:
 def _part_cells(one: Verdict, part: Part) -> dict[str, str]:
     where = papers.TITLES.get(part.experiment, part.experiment)
     undecided = one.direction == DIRECTION[2] and part.ratio is not None
-    found = math.exp(-effects.detectable(part.ratio, level=LEVEL)) if undecided and part.ratio else math.nan
+    found = math.exp(-effects.detectable(part.ratio, level=rules()["level"])) if undecided and part.ratio else math.nan
     return {
         "line": f"{where}: {tables.label(part.line)}",
         "ours over theirs": ratio_text(part.ratio) or NOT_RUN,

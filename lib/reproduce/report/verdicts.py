@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from reproduce import checkout
 from reproduce.report import effects
+from reproduce.report.claims import NOT_RUN, Claim, book
 from reproduce.report.effects import Effect, Seeds
+from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA
 
 FORMS = {"ours": "", "released": ":released", "text": ":text"}
@@ -19,7 +18,6 @@ FORMS = {"ours": "", "released": ":released", "text": ":text"}
 DIRECTION = ("below 1", "above 1", "undecided")
 AGREEMENT = ("better than printed", "worse than printed", "compatible")
 COST = ("kept", "lost", "undecided")
-NOT_RUN = "not run"
 PRINTED = {
     "nfe": ("nfe",),
     "predict": ("predict_seconds",),
@@ -28,32 +26,6 @@ PRINTED = {
 }
 """Measure -> names of its numbers in the papers' tables."""
 PRINTED_NAMES = {VANILLA: "vanilla", "global_error+global_stiffness": "global_both"}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A published number, and the lines that it is about."""
-
-    id: str
-    says: str
-    source: str
-    measure: str
-    published: float
-    """As printed: of evaluations and errors a share, of times how many times faster."""
-    parts: Mapping[str, Sequence[str]]
-    combine: str = "all"
-    against: str = VANILLA
-
-    @property
-    def ratio(self) -> float:
-        """The published cost, ours over theirs."""
-        return self.published if self.measure in ("nfe", "error") else 1 / self.published
-
-    @property
-    def forms(self) -> list[str]:
-        """The forms that it is judged in."""
-        local = all(line.startswith("local_") for lines in self.parts.values() for line in lines)
-        return list(FORMS) if local else ["ours"]
 
 
 @dataclass(frozen=True)
@@ -102,11 +74,12 @@ class Verdict:
 
 def claims() -> list[Claim]:
     """Return the claims of claims.yaml, and those that protocol.yaml registers besides."""
-    folder = checkout.ROOT / "data" / "reference"
-    book = yaml.safe_load((folder / "claims.yaml").read_text(encoding="utf-8"))["claims"]
-    besides = yaml.safe_load((folder / "protocol.yaml").read_text(encoding="utf-8"))["besides"]
-    known = Claim.__dataclass_fields__
-    return [Claim(**{key: entry[key] for key in entry if key in known}) for entry in (*book, *besides)]
+    return [*book().claims, *(Claim(**entry) for entry in registered()["besides"])]
+
+
+def forms(claim: Claim) -> list[str]:
+    """Return the forms that a claim is judged in."""
+    return list(FORMS) if claim.local else ["ours"]
 
 
 def ledger(
@@ -122,7 +95,7 @@ def ledger(
         level: one minus the error rate of each family.
         runs: behind a printed standard deviation.
     """
-    each = [(claim, form) for claim in found for form in claim.forms]
+    each = [(claim, form) for claim in found for form in forms(claim)]
     judged = [(claim, form, _parts(claim, form, lines, printed, gain, level, runs)) for claim, form in each]
     alpha = 1 - level
     direction = effects.sides([_of_ratio(claim, parts, 0.0) for claim, _, parts in judged], DIRECTION, alpha)

@@ -14,6 +14,7 @@ from reproduce.files import write_atomically
 from reproduce.runs import protocol
 from reproduce.runs.curves import Name, common, curve, gain_kept, value
 from reproduce.runs.protocol import DECAY
+from reproduce.runs.registered import registered
 from reproduce.runs.run import Run
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
@@ -37,7 +38,7 @@ def _at_rate(experiment: str, lr: float, line: str) -> list[Row] | None:
 def rate(experiment: str) -> float | None:
     """Return the learning rate at which vanilla is best on held-out data, in the mean; None while rows are missing."""
     means = {}
-    for lr in protocol.protocol()["experiments"][experiment]["lr"]:
+    for lr in registered()["experiments"][experiment]["lr"]:
         rows = _at_rate(experiment, lr, VANILLA)
         if rows is None or _at_rate(experiment, lr, CONTROL) is None:
             return None
@@ -84,20 +85,20 @@ def of_experiment(experiment: str) -> dict[str, Any]:
     if lr is None:
         return {}
     found: dict[str, Any] = {"lr": lr, "regularizers": {}, "few": {}, "ways": {}, "gains": {}}
-    if lr != experiments.get(experiment).budget(protocol.protocol()["profile"]).lr:
+    if lr != experiments.get(experiment).budget(registered()["profile"]).lr:
         return {"lr": lr}  # the ladders come next, at this rate
     vanilla, control = _at_rate(experiment, lr, VANILLA), _at_rate(experiment, lr, CONTROL)
     assert vanilla is not None
     assert control is not None
     _choose_way(found, VANILLA, vanilla, vanilla, control)
-    for line in protocol.protocol()["experiments"][experiment]["ladders"]:
+    for line in registered()["experiments"][experiment]["ladders"]:
         _choose_line(found, experiment, line, vanilla, control)
     _choose_forms(found, experiment, vanilla, control)
     return {key: content for key, content in found.items() if content not in ({}, None)}
 
 
 def _asked() -> float:
-    return float(protocol.protocol()["rules"]["held_out_gain"])
+    return float(registered()["rules"]["held_out_gain"])
 
 
 def _choose_way(found: dict[str, Any], line: str, rows: list[Row], vanilla: list[Row], control: list[Row]) -> None:
@@ -118,7 +119,7 @@ def _choose_line(found: dict[str, Any], experiment: str, line: str, vanilla: lis
     joint = [(i, option) for i, (_, made) in enumerate(rungs) for _, option in way_options(made, vanilla, control)]
     for_few, option = _best(joint) if joint else (None, None)
     for_own = keeps_most(own_options(rungs, vanilla, control), _asked())
-    best = for_few if line in protocol.protocol()["variants"] and line != DECAY and for_few is not None else for_own
+    best = for_few if line in registered()["variants"] and line != DECAY and for_few is not None else for_own
     _note(found, experiment, line, rungs[best][0])
     _choose_way(found, line, rungs[best][1], vanilla, control)
     if line not in FEW or for_few is None or option is None:
@@ -135,7 +136,7 @@ def _best(joint: Sequence[tuple[int, tuple[float, float]]]) -> tuple[int, tuple[
 
 
 def _full(experiment: str, line: str, setting: dict[str, Any]) -> dict[str, Any]:
-    of_profile = experiments.get(experiment).budget(protocol.protocol()["profile"]).regularizers.get(line, {})
+    of_profile = experiments.get(experiment).budget(registered()["profile"]).regularizers.get(line, {})
     return {key: value for key, value in {**of_profile, **setting}.items() if value is not None}
 
 
@@ -153,7 +154,7 @@ def _choose_forms(found: dict[str, Any], experiment: str, vanilla: list[Row], co
         if run.part == "validation":
             rows = rows_of([run])
             ladders.setdefault(run.regularizer, []).append((run.settings, rows or []))
-    seeds = set(protocol.protocol()["ablation"]["ladder_seeds"])
+    seeds = set(registered()["ablation"]["ladder_seeds"])
     references = [[row for row in rows if row.seed in seeds] for rows in (vanilla, control)]
     for name, rungs in ladders.items():
         if all(rows for _, rows in rungs):
@@ -176,7 +177,7 @@ def _without_rate(experiment: str) -> bool:
 def _without_ladders(experiment: str) -> bool:
     found = choices().get(experiment, {})
     chosen = {*found.get("regularizers", {}), *([DECAY] if "weight_decay" in found else [])}
-    return not set(protocol.protocol()["experiments"][experiment]["ladders"]) <= chosen
+    return not set(registered()["experiments"][experiment]["ladders"]) <= chosen
 
 
 def update(names: Sequence[str]) -> list[str]:

@@ -40,7 +40,7 @@ def curve(row: Row) -> dict[Name, tuple[float, float]]:
     The curve is measured on fewer examples than the row's metric. So a way's value is that of the row's own way on all
     of them, plus the difference of the two ways on those of the curve: the same examples, so that it has little noise.
     """
-    entries = {_name(entry): entry for entry in row.ways if entry["method"] != "reference"}
+    entries = {name(entry): entry for entry in row.ways if entry["method"] != "reference"}
     own = entries.get(own_way(row))
     if own is None or own["metric"] is None:
         return {}
@@ -50,13 +50,14 @@ def curve(row: Row) -> dict[Name, tuple[float, float]]:
         return -float(entry["error"]) if "error" in entry else sign * float(entry["metric"])
 
     found = {}
-    for name, entry in entries.items():
+    for way, entry in entries.items():
         if entry["metric"] is not None and math.isfinite(entry["metric"]):
-            found[name] = value(row) + of(entry) - of(own), float(entry["nfe"])
+            found[way] = value(row) + of(entry) - of(own), float(entry["nfe"])
     return found
 
 
-def _name(entry: dict[str, Any]) -> Name:
+def name(entry: dict[str, Any]) -> Name:
+    """Return the way that an entry of a row's curve is about."""
     return entry["method"], entry["tolerance"], entry["steps"]
 
 
@@ -70,4 +71,4 @@ def gain_kept(values: Sequence[float], vanilla: Sequence[float], control: Sequen
 def common(rows: Sequence[Row]) -> list[Name]:
     """Return the ways that every row has measured, in the order of the first."""
     curves = [curve(row) for row in rows]
-    return [name for name in curves[0] if all(name in other for other in curves[1:])] if curves else []
+    return [way for way in curves[0] if all(way in other for other in curves[1:])] if curves else []

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from functools import cache, lru_cache
+from dataclasses import asdict
+from functools import cache
 from itertools import product
 from typing import Any
 
-import yaml
-
-from reproduce import checkout, experiments
+from reproduce import experiments
 from reproduce.experiments.chosen import choices
 from reproduce.runs import store
+from reproduce.runs.registered import registered
 from reproduce.runs.run import Run
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
-PATH = "data/reference/protocol.yaml"
 DECAY = "none:decay"
-
-
-@lru_cache(maxsize=1)
-def protocol() -> dict[str, Any]:
-    """Return the registration, data/reference/protocol.yaml."""
-    content: dict[str, Any] = yaml.safe_load((checkout.ROOT / PATH).read_text(encoding="utf-8"))
-    return content
 
 
 def names() -> list[str]:
     """Return the experiments of the study."""
-    return list(protocol()["experiments"])
+    return list(registered()["experiments"])
 
 
 def lines(experiment: str) -> list[str]:
     """Return the lines of an experiment's study: those of all, those of its ladders, those it has besides."""
-    of = protocol()["experiments"][experiment]
+    of = registered()["experiments"][experiment]
     few = choices().get(experiment, {}).get("few", {})
-    return list(dict.fromkeys([*protocol()["lines"], *of["ladders"], *of.get("also", ()), *(f"{x}:few" for x in few)]))
+    return list(
+        dict.fromkeys([*registered()["lines"], *of["ladders"], *of.get("also", ()), *(f"{x}:few" for x in few)])
+    )
 
 
 def run_of(experiment: str, line: str, seed: int, *, part: str = "test", **varied: Any) -> Run:
@@ -48,16 +41,16 @@ def run_of(experiment: str, line: str, seed: int, *, part: str = "test", **varie
         part: 'test', or 'validation' for ladders.
         varied: a ladder's values: 'lr' and 'weight_decay' are entries of the budget, others are settings.
     """
-    registered, name = protocol(), line.removesuffix(":few")
-    tolerance, chosen = registered["experiments"][experiment]["tolerance"], choices().get(experiment, {})
+    rules, name = registered(), line.removesuffix(":few")
+    tolerance, chosen = rules["experiments"][experiment]["tolerance"], choices().get(experiment, {})
     if name != line:
         varied = {**chosen["few"][name], **varied}
     if name == DECAY:
         varied = {"weight_decay": chosen.get("weight_decay", 0.0), **varied}
     of_budget = {key: value for key, value in varied.items() if key in ("lr", "weight_decay")}
     settings = {key: value for key, value in varied.items() if key not in of_budget}
-    overrides = {"rtol": tolerance, "atol": tolerance, **registered["variants"].get(name, {}), **of_budget}
-    return Run(experiment, line, seed, registered["profile"], part=part, settings=settings, overrides=overrides)
+    overrides = {"rtol": tolerance, "atol": tolerance, **rules["variants"].get(name, {}), **of_budget}
+    return Run(experiment, line, seed, rules["profile"], part=part, settings=settings, overrides=overrides)
 
 
 def stored(run: Run) -> Row | None:
@@ -72,7 +65,7 @@ def _key(experiment: str, run: str) -> str:
 
 def rates(experiment: str) -> list[Run]:
     """Return vanilla and the control at each learning rate, on held-out training data."""
-    rates, seeds = protocol()["experiments"][experiment]["lr"], protocol()["seeds"]["ladder"]
+    rates, seeds = registered()["experiments"][experiment]["lr"], registered()["seeds"]["ladder"]
     return [
         run_of(experiment, line, seed, part="validation", lr=lr)
         for lr, line, seed in product(rates, (VANILLA, CONTROL), seeds)
@@ -81,7 +74,7 @@ def rates(experiment: str) -> list[Run]:
 
 def values_of(experiment: str, line: str) -> list[dict[str, Any]]:
     """Return the settings that a line's ladder tries."""
-    ladder = dict(protocol()["experiments"][experiment]["ladders"][line])
+    ladder = dict(registered()["experiments"][experiment]["ladders"][line])
     fixed = {key: value for key, value in ladder.items() if not isinstance(value, list)}
     (varied,) = ((key, value) for key, value in ladder.items() if isinstance(value, list))
     return [{varied[0]: value, **fixed} for value in varied[1]]
@@ -89,7 +82,7 @@ def values_of(experiment: str, line: str) -> list[dict[str, Any]]:
 
 def ladder(experiment: str, line: str) -> list[list[Run]]:
     """Return the runs of a line's ladder, one list of all seeds for each of its values."""
-    seeds = protocol()["seeds"]["ladder"]
+    seeds = registered()["seeds"]["ladder"]
     return [
         [run_of(experiment, line, seed, part="validation", **setting) for seed in seeds]
         for setting in values_of(experiment, line)
@@ -98,22 +91,19 @@ def ladder(experiment: str, line: str) -> list[list[Run]]:
 
 def ladders(experiment: str) -> list[Run]:
     """Return the runs of all ladders of an experiment, at the learning rate that was chosen."""
-    of = protocol()["experiments"][experiment]["ladders"]
+    of = registered()["experiments"][experiment]["ladders"]
     return [run for line in of for rung in ladder(experiment, line) for run in rung]
 
 
 def study(experiment: str) -> list[Run]:
     """Return the runs that verdicts are read from: every line with the study's seeds, on the test part."""
-    seeds = protocol()["seeds"]["study"]
+    seeds = registered()["seeds"]["study"]
     return [run_of(experiment, line, seed) for seed in seeds for line in lines(experiment)]
-
-
-FORMS = {(step, k1) for step in ("solver", "initial") for k1 in ("differentiated", "held")}
 
 
 def ablation(experiment: str) -> list[Run]:
     """Return the ladders of the crossed forms, on held-out data, and the runs of those that have chosen a weight."""
-    of = protocol()["ablation"]
+    of = registered()["ablation"]
     if experiment not in of["experiments"]:
         return []
     found = []
@@ -122,7 +112,7 @@ def ablation(experiment: str) -> list[Run]:
             found.append(run_of(experiment, name, seed, part="validation", weight=weight, **settings))
         weight = choices().get(experiment, {}).get("ablation", {}).get(name)
         if weight is not None:
-            seeds = protocol()["seeds"]["ablation"]
+            seeds = registered()["seeds"]["ablation"]
             found += [run_of(experiment, name, seed, weight=weight, **settings) for seed in seeds]
     return found
 
@@ -138,14 +128,14 @@ def _forms(of: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], list[float
 def published(experiment: str) -> list[Run]:
     """Return the runs of profile `paper` that are registered, as its budgets have them."""
     found = []
-    for block in protocol()["published"]:
+    for block in registered()["published"]:
         if block["experiment"] != experiment:
             continue
-        seeds = block.get("seeds", protocol()["seeds"]["published"])
+        seeds = block.get("seeds", registered()["seeds"]["published"])
         for entry in experiments.get(experiment).budget("paper").runs:
             here = [line for line in entry.regularizers if block["lines"] == "all" or line in block["lines"]]
             found += [Run(experiment, x, s, "paper", overrides=entry.overrides()) for s, x in product(seeds, here)]
-    return [replace(run, part="test") for run in found]
+    return found
 
 
 STAGES: dict[str, Callable[[str], list[Run]]] = {

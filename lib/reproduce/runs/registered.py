@@ -1,0 +1,19 @@
+"""The registration of the study, as data (no torch)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from reproduce import checkout
+
+PATH = "data/reference/protocol.yaml"
+
+
+@lru_cache(maxsize=1)
+def registered() -> dict[str, Any]:
+    """Return what PROTOCOL.md registers: experiments, ladders, seeds, rules, claims."""
+    content: dict[str, Any] = yaml.safe_load((checkout.ROOT / PATH).read_text(encoding="utf-8"))
+    return content
