@@ -57,18 +57,22 @@ def world(rng: np.random.Generator, scale: Callable[[str], float] | None = None)
 
 
 def reprinted(rng: np.random.Generator) -> dict[str, Any]:
-    """The papers' tables and claims as another three runs would have printed them: means moved by their errors."""
+    """The papers' tables as another three runs would have printed them: their mean, and their own deviation."""
     moved: dict[str, Any] = {}
     for experiment, table in PRINTED.items():
         if isinstance(table, dict) and "rows" in table:
             moved[experiment] = {"rows": {}}
             for name, row in ((name, row) for name, row in table["rows"].items() if isinstance(row, dict)):
                 moved[experiment]["rows"][name] = {
-                    key: [rng.normal(pair[0], pair[1] / math.sqrt(3)), pair[1]]
+                    key: _printed(rng.normal(pair[0], pair[1], RULES["runs"]))
                     for key, pair in row.items()
                     if isinstance(pair, list)
                 }
     return moved
+
+
+def _printed(runs: np.ndarray) -> list[float]:
+    return [float(runs.mean()), float(runs.std(ddof=1))]
 
 
 def judged(lines: Lines, printed: Any = PRINTED) -> list[Verdict]:
@@ -91,10 +95,10 @@ def test_ledgers_whose_truth_is_what_is_printed_are_compatible_in_about_95_perce
                 ratio = ours[names[0]][0] / theirs[names[0]][0]
                 number = ratio if claim.measure in ("nfe", "error") else 1 / ratio
                 redrawn.append(Claim(**{**vars(claim), "published": number}))
-        given = verdicts.ledger(world(rng), redrawn, PRINTED, **RULES)
+        given = verdicts.ledger(world(rng), redrawn, printed, **RULES)
         clean += all(one.agreement == AGREEMENT[2] for one in given)
     assert len(redrawn) > 12
-    assert 0.93 <= clean / LEDGERS <= 1.0
+    assert 0.92 <= clean / LEDGERS <= 0.98
 
 
 def test_without_any_effect_below_1_is_read_in_at_most_5_percent_of_ledgers() -> None:

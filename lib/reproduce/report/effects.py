@@ -70,8 +70,9 @@ def log_ratio(ours: Seeds, theirs: Seeds) -> Effect | None:
 
 def printed_log_ratio(ours: Sequence[float], theirs: Sequence[float], *, ratio: float, runs: int) -> Effect:
     """Return a printed ratio as an effect, from the printed [mean, standard deviation] over so many runs of both."""
-    relative = [deviation / mean for mean, deviation in (ours, theirs)]
-    return Effect(math.log(ratio), math.sqrt(sum(x**2 for x in relative) / runs), 2 * (runs - 1))
+    parts = [Effect(0.0, deviation / mean / math.sqrt(runs), runs - 1) for mean, deviation in (ours, theirs)]
+    both = parts[0].minus(parts[1])
+    return Effect(math.log(ratio), both.error, both.freedom)
 
 
 def lost_beyond(ours: Seeds, vanilla: Seeds, control: Seeds, *, share: float) -> Effect | None:
