@@ -57,8 +57,11 @@ def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_directi
     assert table.loc[(1e-5, "no_dynamics")]["gain_kept"] == pytest.approx(0.0)
     assert table.loc[(1e-5, "none")]["gain_kept"] == pytest.approx(1.0)
     assert math.isnan(table.loc[(1e-7, "none")]["gain_kept"])  # no control was run at this tolerance
-    assert tables.gain_kept(0.3, vanilla=0.2, control=1.2) == pytest.approx(0.9)
-    assert math.isnan(tables.gain_kept(0.3, vanilla=0.2, control=0.2))
+    assert tables.gain_kept(0.3, vanilla=0.2, control=1.2, higher_is_better=False) == pytest.approx(0.9)
+    for control, higher in ((0.2, True), (0.3, True), (0.1, False)):  # vanilla is no better than the control
+        kept = tables.gain_kept(0.25, vanilla=0.2, control=control, higher_is_better=higher)
+        assert math.isnan(kept)
+        assert tables.kept_in_words(kept) == "vanilla has no gain to keep"
 
 
 def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla() -> None:

@@ -125,7 +125,7 @@ def _gain_kept(ours: Group, vanilla: Group, control: Group, spread: float) -> tu
     if not control.rows:
         return math.nan, "control not run" if control.wanted else "no control in this profile"
     means = [group.mean("metric") for group in (ours, vanilla, control)]
-    sign = 1 if vanilla.rows[0].higher_is_better else -1
-    if not sign * (means[1] - means[2]) > (0.0 if math.isnan(spread) else spread):
+    better = vanilla.rows[0].higher_is_better
+    if not (1 if better else -1) * (means[1] - means[2]) > (0.0 if math.isnan(spread) else spread):
         return math.nan, "vanilla gains nothing over the control"
-    return tables.gain_kept(means[0], vanilla=means[1], control=means[2]), ""
+    return tables.gain_kept(means[0], vanilla=means[1], control=means[2], higher_is_better=better), ""

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from reproduce import checkout
+from reproduce.runs import curves
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 LABELS = {
@@ -59,6 +60,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "regularizer": row.regularizer,
             "seed": row.seed,
             "metric": row.metrics[row.metric],
+            "higher_is_better": row.higher_is_better,
             "train_metric": row.metrics[f"train_{row.metric}"],
             "nfe": row.nfe,
             "accepted": row.accepted,
@@ -71,13 +73,18 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     )
 
 
-def gain_kept(value: float, *, vanilla: float, control: float) -> float:
+def gain_kept(value: float, *, vanilla: float, control: float, higher_is_better: bool) -> float:
     """Return the share of vanilla's gain over the control that a model keeps: (m - control) / (vanilla - control).
 
-    NaN when vanilla gains nothing over the control, for then there is nothing to keep.
+    NaN when vanilla is no better than the control, for then there is nothing to keep.
     """
-    gain = vanilla - control
-    return (value - control) / gain if gain else math.nan
+    sign = 1.0 if higher_is_better else -1.0
+    return curves.gain_kept([sign * value], [sign * vanilla], [sign * control])
+
+
+def kept_in_words(share: float) -> str:
+    """Return the share of the gain that is kept for a sentence; that there is no gain, where it is NaN."""
+    return "vanilla has no gain to keep" if math.isnan(share) else f"{share:.0%} of vanilla's gain kept"
 
 
 WAYS = ("host", "tolerance", "method", "steps")
@@ -132,7 +139,10 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     line["nfe_ratio"] = mean(name, "nfe") / mean(VANILLA, "nfe") if solves else math.nan
     line["predict_speedup"] = mean(VANILLA, "predict_ms") / mean(name, "predict_ms") if solves else math.nan
     line["gain_kept"] = gain_kept(
-        mean(name, "metric"), vanilla=mean(VANILLA, "metric"), control=mean(CONTROL, "metric")
+        mean(name, "metric"),
+        vanilla=mean(VANILLA, "metric"),
+        control=mean(CONTROL, "metric"),
+        higher_is_better=bool(group["higher_is_better"].iloc[0]),
     )
     return line
 
