@@ -32,6 +32,7 @@ FLOORS = {
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
     "reproduce.doctor": 9,
+    "reproduce.site": 9,
     "reproduce.cli": 10,
 }
 """Folder, or module outside of one -> its floor, from the ground. Rooms of one floor do not know each other."""
@@ -106,8 +107,9 @@ def test_the_laboratory_takes_the_library_by_its_public_names_only() -> None:
     assert {name: found for name, found in by_home.items() if found and name.startswith("reproduce")} == {}
 
 
-def test_lessons_and_readme_take_the_library_by_its_public_names_only() -> None:
-    pages = [checkout.ROOT / "README.md", *(checkout.ROOT / "notebooks").glob("*.ipynb")]
+def test_lessons_readme_and_pages_take_the_library_by_its_public_names_only() -> None:
+    pages = [checkout.ROOT / "README.md"]
+    pages += [*(checkout.ROOT / "docs").rglob("*.md"), *(checkout.ROOT / "notebooks").glob("*.ipynb")]
     inner = {page.name: re.findall(r"(?:from|import) regnde\.[\w.]+", page.read_text()) for page in pages}
     assert {name: found for name, found in inner.items() if found} == {}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import html
+import itertools
 import re
 from typing import Any
 
@@ -19,14 +21,33 @@ th, td { border: 1px solid #c8c8c8; padding: .3rem .5rem; text-align: left; vert
 th { background: #f0f0f0; }
 tr:nth-child(even) td { background: #f8f8f8; }
 img { max-width: 100%; height: auto; }
+figure { margin: 1rem 0; }
+figcaption, caption { font-size: .9rem; text-align: left; }
 pre { white-space: pre-wrap; }
 code { background: #f2f2f2; padding: 0 .2em; }
 """
+CAPTION = re.compile(r"<figcaption>(?!<b>)")
+"""Where the caption of a figure begins that has no number."""
 LOADS = re.compile(
     r"""<script\b|<link\b|<iframe\b|<object\b|@import|\bsrc(set)?\s*=\s*(?!["']?data:)|url\(\s*(?!["']?(data:|\#))""",
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
+
+
+def numbered(notebook: Any) -> Any:
+    """Return a notebook whose figures are numbered in its outputs, "Figure 6.2.": lesson, and place in it.
+
+    The lesson's number stands at the beginning of its title ("# 06 · MNIST"); without one there is only the place.
+    """
+    notebook = copy.deepcopy(notebook)
+    title = re.match(r"# (\d+)", notebook.cells[0].source) if notebook.cells else None
+    before, place = f"{int(title[1])}." if title else "", itertools.count(1)
+    for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
+        if "text/html" in data:
+            text = "".join(data["text/html"])
+            data["text/html"] = CAPTION.sub(lambda _: f"<figcaption><b>Figure {before}{next(place)}.</b> ", text)
+    return notebook
 
 
 def page(notebook: Any) -> str:
@@ -41,7 +62,8 @@ def page(notebook: Any) -> str:
     from nbconvert import HTMLExporter  # here: it takes a second
 
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
-    body = re.sub(r"<style\b.*?</style>", "", exporter.from_notebook_node(notebook)[0], flags=re.DOTALL | re.IGNORECASE)
+    body = exporter.from_notebook_node(numbered(notebook))[0]
+    body = re.sub(r"<style\b.*?</style>", "", body, flags=re.DOTALL | re.IGNORECASE)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
     title = next((line[2:] for cell in notebook.cells for line in cell.source.splitlines() if line[:2] == "# "), "")
