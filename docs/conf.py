@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# The library from this checkout, and PyTorch, which it imports, from the project's own environment: it comes last, so that
-# what both environments have is the site's.
+# The library from this checkout, and PyTorch, which it imports, from the project's own environment: it comes last, so
+# that what both environments have is the site's.
 sys.path.insert(0, str(ROOT / "lib"))
 sys.path += map(str, (ROOT / ".venv").glob("lib/python*/site-packages"))
 
@@ -61,6 +61,8 @@ html_title = "regnde"
 html_static_path = ["_static", str(MATHJAX)]
 html_extra_path = [str(ROOT / "build" / "site-source" / "extra")]
 html_css_files = ["site.css"]
+html_favicon = "_static/icon.svg"
+html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
@@ -68,6 +70,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
+    "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
     "pygments_light_style": "a11y-high-contrast-light",

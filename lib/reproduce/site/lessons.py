@@ -1,4 +1,4 @@
-"""An executed lesson as a page of the site: numbered figures in files of their own, no noise, no widget without kernel."""
+"""An executed lesson as a page of the site: figures numbered and in files of their own, no progress, no widgets."""
 
 from __future__ import annotations
 
