@@ -18,7 +18,7 @@ import pytest
 
 from reproduce import checkout
 from reproduce.report import front
-from reproduce.report.page import numbered
+from reproduce.report.captions import numbered
 from reproduce.site import stage as staging
 from reproduce.site.lessons import WIDGET, prepared
 from reproduce.site.links import relinked
@@ -87,7 +87,24 @@ def test_pictures_of_a_lesson_become_files_and_have_numbers_and_the_notebook_sta
 
 
 def test_a_figure_is_numbered_once() -> None:
-    assert numbered(numbered(executed(figure()))) == numbered(executed(figure()))
+    table = nbformat.v4.new_output("display_data", {"text/markdown": "| a |\n| --- |\n| 1 |\n"})
+    once = numbered(executed(figure(), table))
+    assert numbered(once) == once
+
+
+def test_tables_have_a_number_and_the_heading_above_them_or_the_words_of_their_cell() -> None:
+    of_pandas = nbformat.v4.new_output("execute_result", {"text/html": '<table border="1"><tr></tr></table>'})
+    text = "Some words.\n\n| a |\n| --- |\n| 1 |\n\n### Own heading\n\n| b |\n| --- |\n| 2 |\n"
+    notebook = executed(of_pandas, nbformat.v4.new_output("display_data", {"text/markdown": text}))
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell("## 3 · What it costs\n\nText."))
+    first, second = (output.data for output in numbered(notebook).cells[2].outputs)
+    assert '<table border="1"><caption><b>Table 7.1.</b> What it costs.</caption>' in first["text/html"]
+    assert "**Table 7.2.** What it costs.\n\n| a |" in second["text/markdown"]
+    assert "**Table 7.3.** Own heading.\n\n| b |" in second["text/markdown"]
+    shown = prepared("07_lesson", notebook).notebook.cells[2].outputs[1].data["text/markdown"]
+    assert ":::{table} **Table 7.2.** What it costs.\n\n| a |\n| --- |\n| 1 |\n\n:::" in shown
+    notebook.cells[2].metadata["caption"] = "Evaluations and error"
+    assert "Table 7.1.</b> Evaluations and error." in numbered(notebook).cells[2].outputs[0].data["text/html"]
 
 
 def test_progress_and_widgets_are_not_shown() -> None:
@@ -142,14 +159,15 @@ class Links(HTMLParser):
 def built() -> dict[str, Links]:
     if not (SITE / "index.html").exists():
         pytest.skip("no site is built here: `make site` makes one from executed notebooks")
-    return {str(path.relative_to(SITE)): Links(path.read_text(encoding="utf-8")) for path in SITE.rglob("*.html")}
+    files = [path for path in SITE.rglob("*.html") if path.relative_to(SITE).parts[0] != "_static"]  # the theme's parts
+    return {path.relative_to(SITE).as_posix(): Links(path.read_text(encoding="utf-8")) for path in files}
 
 
 def test_every_link_and_anchor_inside_of_the_site_leads_somewhere(built: dict[str, Links]) -> None:
     lost = []
     for name, page in built.items():
         for address in (address for address in page.to if not re.match(r"[a-z]+:", address)):
-            path, _, anchor = unquote(address.partition("?")[0] if "#" not in address else address).partition("#")
+            path, _, anchor = unquote(address).partition("#")
             path = path.partition("?")[0]
             target = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
             is_there = (SITE / target).exists() and (target not in built or anchor in {"", *built[target].ids})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import html
-import itertools
 import re
 from typing import Any
+
+from reproduce.report.captions import numbered
 
 STYLE = """
 :root { color-scheme: light; }
@@ -26,28 +26,11 @@ figcaption, caption { font-size: .9rem; text-align: left; }
 pre { white-space: pre-wrap; }
 code { background: #f2f2f2; padding: 0 .2em; }
 """
-CAPTION = re.compile(r"<figcaption>(?!<b>)")
-"""Where the caption of a figure begins that has no number."""
 LOADS = re.compile(
     r"""<script\b|<link\b|<iframe\b|<object\b|@import|\bsrc(set)?\s*=\s*(?!["']?data:)|url\(\s*(?!["']?(data:|\#))""",
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
-
-
-def numbered(notebook: Any) -> Any:
-    """Return a notebook whose figures are numbered in its outputs, "Figure 6.2.": lesson, and place in it.
-
-    The lesson's number stands at the beginning of its title ("# 06 · MNIST"); without one there is only the place.
-    """
-    notebook = copy.deepcopy(notebook)
-    title = re.match(r"# (\d+)", notebook.cells[0].source) if notebook.cells else None
-    before, place = f"{int(title[1])}." if title else "", itertools.count(1)
-    for data in (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())):
-        if "text/html" in data:
-            text = "".join(data["text/html"])
-            data["text/html"] = CAPTION.sub(lambda _: f"<figcaption><b>Figure {before}{next(place)}.</b> ", text)
-    return notebook
 
 
 def page(notebook: Any) -> str:

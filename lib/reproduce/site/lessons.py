@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 
-from reproduce.report.page import numbered
+from reproduce.report.captions import CAPTIONED, numbered
 
 PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -32,7 +32,7 @@ def prepared(name: str, notebook: Any) -> Lesson:
     """Return an executed notebook as the site shows it.
 
     Progress on standard error is dropped, and so are widgets, which need a kernel; pictures inside of HTML become
-    files; figures are numbered; a last cell says what executed it.
+    files; figures and tables are numbered (`report.captions`); a last cell says what executed it.
 
     Args:
         name: of the notebook, '01_one_step'.
@@ -58,7 +58,7 @@ def prepared(name: str, notebook: Any) -> Lesson:
 
 
 def _filed(lesson: Lesson, data: Any) -> None:
-    """Move the pictures of one output into files."""
+    """Move the pictures of one output into files, and captions of its tables to where Sphinx expects them."""
     if "image/png" in data and "text/html" not in data:
         raise ValueError(f"lesson {lesson.name}: a picture has no text in its place; show it by plots.save(alt=...)")
 
@@ -69,6 +69,8 @@ def _filed(lesson: Lesson, data: Any) -> None:
 
     if "text/html" in data:
         data["text/html"] = PICTURE.sub(file, data["text/html"])
+    elif "text/markdown" in data:
+        data["text/markdown"] = CAPTIONED.sub(r"\n:::{table} **\1** \2\n\n\3\n:::\n", "".join(data["text/markdown"]))
 
 
 def _made(record: Any) -> str:
