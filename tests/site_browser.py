@@ -17,8 +17,9 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 AXE = Path(str(distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")))
-SERIOUS = """async () => {
-  const found = await axe.run(document, {resultTypes: ["violations"]});
+SERIOUS = """async only => {
+  const rules = only ? {runOnly: [only]} : {};
+  const found = await axe.run(document, {resultTypes: ["violations"], preload: false, ...rules});
   return found.violations.filter(one => ["serious", "critical"].includes(one.impact)).map(
     one => `${one.id}: ${one.nodes.slice(0, 3).map(node => node.target.join(" ")).join("; ")}`);
 }"""
@@ -33,6 +34,8 @@ MATHEMATICS = """() => [
   document.querySelectorAll("mjx-merror, [data-mjx-error]").length]"""
 PICTURE = """live => [...live.querySelectorAll("svg, canvas, img")].filter(one => one.getClientRects().length).map(
   one => one.tagName === "CANVAS" ? one.toDataURL() : one.src || one.outerHTML).join("|")"""
+PATIENCE = 180_000
+"""Milliseconds for one page: other work may keep the processor busy."""
 LIVE = ".live, .rg-live"
 
 
@@ -60,13 +63,15 @@ def look(page: Page, site: Path, name: str) -> dict[str, Any]:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     found: dict[str, Any] = {"axe": {}, "wide": {}}
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.set_viewport_size({"width": 1200, "height": 900})
-        page.goto((site / name).as_uri(), wait_until="load")
-        page.wait_for_function("() => !window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
-        page.add_script_tag(path=AXE)
-        found["axe"][scheme] = page.evaluate(SERIOUS)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.goto((site / name).as_uri(), wait_until="load")
+    page.wait_for_function("() => !window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+    page.add_script_tag(path=AXE)
+    found["axe"]["light"] = page.evaluate(SERIOUS)
+    page.emulate_media(color_scheme="dark")  # the theme follows; nothing but colours changes
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    found["axe"]["dark"] = page.evaluate(SERIOUS, "color-contrast")
     found["math"] = page.evaluate(MATHEMATICS)
     for width in (1200, 390):
         page.set_viewport_size({"width": width, "height": 900})
@@ -98,7 +103,7 @@ def alive(page: Page) -> Iterator[dict[str, Any]]:
 def searched(page: Page, site: Path, word: str) -> list[str]:
     """Return the titles that the site's own search finds."""
     page.goto(f"{(site / 'search.html').as_uri()}?q={word}")
-    page.wait_for_selector("#search-results ul.search li a", timeout=20_000)
+    page.wait_for_selector("#search-results ul.search li a", timeout=PATIENCE)
     return page.locator("#search-results ul.search li a").all_inner_texts()
 
 
@@ -112,19 +117,21 @@ def clicked(page: Page, site: Path, *texts: str) -> str:
     return page.url.removeprefix(f"{site.as_uri()}/")
 
 
-def main(folder: str, browser: str) -> None:
-    """Print what was found on all pages."""
+def main(folder: str, browser: str, *only: str) -> None:
+    """Print what was found on all pages, or on some."""
     site = Path(folder).resolve()
     with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         context = chromium.new_context(offline=True)
         found: dict[str, Any] = {"pages": {}}
-        for name in pages(site):
+        for name in only or pages(site):
+            print(name, file=sys.stderr, flush=True)  # a progress for who watches
             page = context.new_page()
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(PATIENCE)
             found["pages"][name] = look(page, site, name)
             page.close()
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         found["search"] = searched(page, site, "stiffness")
         found["paths"] = {
             "the idea": clicked(page, site, "Learn", "00 start here"),

@@ -43,24 +43,35 @@ def numbered(notebook: Any) -> Any:
                     text,
                 )
             elif "text/markdown" in data:
-                text, own = "".join(data["text/markdown"]), "caption" in cell.metadata
-                if not CAPTIONED.search(text):
-                    data["text/markdown"] = MARKDOWN_TABLE.sub(
-                        lambda match, said=caption, own=own: (
-                            f"**{next(tables)}** {_ended(said if own else _above(match, said))}\n\n"
-                        ),
-                        text,
-                    )
+                own = caption if "caption" in cell.metadata else ""
+                data["text/markdown"] = captioned("".join(data["text/markdown"]), tables, own=own, otherwise=above)
     return notebook
+
+
+def captioned(text: str, numbers: Iterator[str], *, own: str = "", otherwise: str = "") -> str:
+    """Return Markdown with a line above each table: its number, and `own`, or the heading above it, or `otherwise`."""
+    if CAPTIONED.search(text):
+        return text
+
+    def line(match: re.Match[str]) -> str:
+        above = own or (HEADING.findall(text[: match.start()]) or [otherwise])[-1]
+        return f"**{next(numbers)}** {_ended(above)}\n\n"
+
+    return MARKDOWN_TABLE.sub(line, text)
+
+
+def page_captioned(text: str) -> str:
+    """Return a page of Markdown for Sphinx with its tables numbered, each below the heading that it has."""
+    return for_sphinx(captioned(text, _names("Table", "")))
+
+
+def for_sphinx(text: str) -> str:
+    """Return Markdown whose captions stand in directives of Sphinx."""
+    return CAPTIONED.sub(r"\n:::{table} **\1** \2\n\n\3\n:::\n", text)
 
 
 def _names(kind: str, before: str) -> Iterator[str]:
     return (f"{kind} {before}{place}." for place in itertools.count(1))
-
-
-def _above(match: re.Match[str], otherwise: str) -> str:
-    """Return the heading above a table in its own text, if there is one."""
-    return (HEADING.findall(match.string[: match.start()]) or [otherwise])[-1]
 
 
 def _ended(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 
-from reproduce.report.captions import CAPTIONED, numbered
+from reproduce.report.captions import for_sphinx, numbered
 
 PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -70,7 +70,7 @@ def _filed(lesson: Lesson, data: Any) -> None:
     if "text/html" in data:
         data["text/html"] = PICTURE.sub(file, data["text/html"])
     elif "text/markdown" in data:
-        data["text/markdown"] = CAPTIONED.sub(r"\n:::{table} **\1** \2\n\n\3\n:::\n", "".join(data["text/markdown"]))
+        data["text/markdown"] = for_sphinx("".join(data["text/markdown"]))
 
 
 def _made(record: Any) -> str:

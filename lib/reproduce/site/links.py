@@ -36,12 +36,12 @@ def relinked(text: str, *, origin: str, page: str, pages: Mapping[str, str], roo
         if not address or ELSEWHERE.match(address):
             return match[0]
         target = posixpath.normpath(posixpath.join(posixpath.dirname(origin), address))
+        if (root / target).is_dir():
+            target = _listing(root, target)
         if target in pages:
             return _between(page, pages[target]) + anchor
         if not (root / target).exists():
             raise ValueError(f"{origin}: the link to {match[0]!r} leads nowhere; correct it")
-        if (root / target).is_dir():
-            target = _listing(root, target)
         wanted.add(target)  # type: ignore[attr-defined]
         return _between(page, f"{FILES}/{target}")
 
@@ -55,7 +55,7 @@ def _between(page: str, target: str) -> str:
 
 def _listing(root: Path, folder: str) -> str:
     """Return the file of a folder that says what is in it: a README, an `__init__.py`, else its first file."""
-    for name in ("README.md", "__init__.py"):
+    for name in ("README.md", "index.md", "__init__.py"):
         if (root / folder / name).is_file():
             return f"{folder}/{name}"
     return f"{folder}/{min(path.name for path in (root / folder).iterdir() if path.is_file())}"

@@ -11,6 +11,7 @@ import nbformat
 from reproduce import checkout
 from reproduce.notebooks.runner import source_notebooks
 from reproduce.report import front
+from reproduce.report.captions import page_captioned
 from reproduce.runs.store import PROFILES
 from reproduce.site.lessons import prepared
 from reproduce.site.links import FILES, relinked
@@ -56,7 +57,7 @@ def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
     for origin in [*(name for name in PAGES if name != "README.md"), *(f"docs/{name}" for name in written)]:
         text = led((root / origin).read_text(encoding="utf-8"), origin)
         text = FROM_README.sub(lambda match: led(_of_readme(readme, match[1]), "README.md"), text)
-        _write(folder / pages[origin], text.encode())
+        _write(folder / pages[origin], page_captioned(text).encode())
     for name, path in executed.items():
         lesson = prepared(name, nbformat.read(path, as_version=4))
         origin, up = f"notebooks/{name}.ipynb", "../" * len(path.relative_to(root).parents[1].parts) + "notebooks/"
