@@ -14,6 +14,7 @@ from reproduce.plots.palette import look
 from reproduce.plots.report import panels
 from reproduce.report import study, tables
 from reproduce.report.evidence import Evidence
+from reproduce.runs.curves import curve
 from reproduce.runs.store import Row
 
 LINES = (tables.VANILLA, "none:decay", "global_error", "taynode", "local_biased")
@@ -87,4 +88,27 @@ def gain_against_cost(
         ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
     ax.set_title(tables.title(experiment), fontsize="medium")
+    return ax
+
+
+def ways(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw every way to solve some models, one for each row: its evaluations against the metric.
+
+    A stair joins the ways that beat everything cheaper. Filled marks are fixed steps, hollow ones adapt them.
+    The metric is signed so that higher is better.
+    """
+    ax = ax or plt.gca()
+    for row in rows:
+        seen, found = look(row.regularizer), curve(row)
+        for (_, tolerance, _), (value, nfe) in found.items():
+            fill: Literal["full", "none"] = "full" if tolerance is None else "none"
+            ax.plot(nfe, value, color=seen.color, marker=seen.marker, ms=5, fillstyle=fill, linestyle="none")
+        best: list[tuple[float, float]] = []
+        for value, nfe in sorted(found.values(), key=lambda pair: (pair[1], -pair[0])):
+            if not best or value > best[-1][1]:
+                best.append((nfe, value))
+        ax.step(*zip(*best, strict=True), where="post", color=seen.color, linestyle=seen.dash,
+                label=tables.label(row.regularizer))  # fmt: skip
+    ax.set(xscale="log", xlabel="evaluations of f for one prediction", ylabel=rows[0].metric.replace("_", " "))
+    ax.legend()
     return ax
