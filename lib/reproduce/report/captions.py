@@ -31,19 +31,14 @@ def numbered(notebook: Any) -> Any:
     before, above = f"{int(title[1])}." if title else "", ""
     figures, tables = (_names(kind, before) for kind in ("Figure", "Table"))
     for cell in notebook.cells:
-        above = (HEADING.findall(cell.source) or [above])[-1] if cell.cell_type == "markdown" else above
+        if cell.cell_type == "markdown":
+            cell.source = captioned(cell.source, tables, otherwise=above)
+            above = (HEADING.findall(cell.source) or [above])[-1]
+        own = str(cell.metadata.get("caption", ""))
         for data in (output.get("data", {}) for output in cell.get("outputs", ())):
-            caption = str(cell.metadata.get("caption", above))
             if "text/html" in data:
-                text = FIGURE.sub(lambda _: f"<figcaption><b>{next(figures)}</b> ", "".join(data["text/html"]))
-                data["text/html"] = HTML_TABLE.sub(
-                    lambda match, said=caption: (
-                        f"{match[1]}<caption><b>{next(tables)}</b> {escape(_ended(said))}</caption>"
-                    ),
-                    text,
-                )
+                data["text/html"] = _html("".join(data["text/html"]), figures, tables, own or above)
             elif "text/markdown" in data:
-                own = caption if "caption" in cell.metadata else ""
                 data["text/markdown"] = captioned("".join(data["text/markdown"]), tables, own=own, otherwise=above)
     return notebook
 
@@ -58,6 +53,18 @@ def captioned(text: str, numbers: Iterator[str], *, own: str = "", otherwise: st
         return f"**{next(numbers)}** {_ended(above)}\n\n"
 
     return MARKDOWN_TABLE.sub(line, text)
+
+
+def _html(text: str, figures: Iterator[str], tables: Iterator[str], caption: str) -> str:
+    """Return HTML with the numbers of its figures, and with captions of its tables."""
+
+    def figure(match: re.Match[str]) -> str:
+        return f"<figcaption><b>{next(figures)}</b> "
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}<caption><b>{next(tables)}</b> {escape(_ended(caption))}</caption>"
+
+    return HTML_TABLE.sub(table, FIGURE.sub(figure, text))
 
 
 def page_captioned(text: str) -> str:

@@ -45,6 +45,7 @@ def prepared(name: str, notebook: Any) -> Lesson:
     lesson.notebook.metadata.pop("widgets", None)
     for cell in lesson.notebook.cells:
         if cell.cell_type != "code":
+            cell.source = for_sphinx(cell.source)
             continue
         if name == SHOWN_AS_PAGE or "hide-input" in cell.metadata.get("tags", ()):
             cell.metadata["tags"] = sorted({*cell.metadata.get("tags", ()), "hide-input"})
