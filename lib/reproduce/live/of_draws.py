@@ -47,7 +47,7 @@ def draws(
     with torch.no_grad():
         traces = [solve_ode(f, y0, t, rtol=tol, atol=tol, max_steps=100_000).trace for tol in at]
     drawn = [_drawn(trace, float(t[0]), float(t[-1]), max(numbers), seed) for trace in traces]
-    found = each(lambda i, k: {name: of[: numbers[k]].numpy() for name, of in drawn[i].items()}, len(at), len(numbers))
+    found = each(lambda i, k: _first(drawn[i], numbers[k]), len(at), len(numbers))
     ends = float(t[0]), float(t[-1])
     start = (len(at) // 2, len(numbers) - 1)
     texts = {index: _words(at[index[0]], traces[index[0]], times, ends) for index, times in found.items()}
@@ -57,12 +57,12 @@ def draws(
             Control("tolerance", "tolerance", tuple(power(tol) for tol in at), start[0]),
             Control("number", "draws", tuple(f"{n:,}" for n in numbers), start[1]),
         ),
-        (_steps_panel(traces, ends), *(_density_panel(name, traces, found, ends) for name in KINDS)),
+        (_steps_panel(traces, ends), _density_panel(traces, found, ends)),
         texts,
-        "Left: the accepted steps of the solve. Then, for both samplings, how densely the drawn times lie; dashed, the "
+        "Left: the accepted steps of the solve. Right: how densely the times of both samplings lie; dashed, the "
         "density that is expected.",
-        "Left: size of the accepted steps over time, logarithmic. Middle and right: density of the drawn times over "
-        f"time. Unbiased draws are level; biased ones lie densely where steps are short. Shown: {texts[start]}",
+        "Left: size of the accepted steps over time, logarithmic. Right: density of the drawn times over time. "
+        f"Unbiased draws are level; biased ones lie densely where steps are short. Shown: {texts[start]}",
     )
 
 
@@ -71,6 +71,10 @@ def _drawn(trace: Trace, start: float, end: float, n: int, seed: int) -> dict[st
     rng = torch.Generator().manual_seed(seed)
     uniform = start + (end - start) * torch.rand(n, generator=rng, dtype=torch.float64)
     return {"local_unbiased": uniform, "local_biased": trace.t[torch.randint(trace.accepted, (n,), generator=rng)]}
+
+
+def _first(drawn: dict[str, Tensor], n: int) -> dict[str, np.ndarray]:
+    return {name: times[:n].numpy() for name, times in drawn.items()}
 
 
 def _words(tolerance: float, trace: Trace, times: dict[str, np.ndarray], ends: tuple[float, float]) -> str:
@@ -99,24 +103,25 @@ def _steps_panel(traces: Sequence[Trace], ends: tuple[float, float]) -> Panel:
 
 
 def _density_panel(
-    name: str, traces: Sequence[Trace], found: dict[Index, dict[str, np.ndarray]], ends: tuple[float, float]
+    traces: Sequence[Trace], found: dict[Index, dict[str, np.ndarray]], ends: tuple[float, float]
 ) -> Panel:
     edges = np.linspace(*ends, BINS + 1)
 
-    def expected(trace: Trace) -> np.ndarray:
-        if name == "local_unbiased":
-            return np.full(BINS, 1 / (ends[1] - ends[0]))
+    def expected(trace: Trace) -> dict[str, np.ndarray]:
         share = np.interp(edges, _edges(trace), np.arange(trace.accepted + 1) / trace.accepted)
-        return np.diff(share) / np.diff(edges)
+        level = np.full(BINS, 1 / (ends[1] - ends[0]))
+        return {"local_unbiased": level, "local_biased": np.diff(share) / np.diff(edges)}
 
-    def series(times: np.ndarray, trace: Trace) -> tuple[Series, ...]:
-        density = np.histogram(times, edges, density=True)[0]
-        return (
-            Series("line", *staircase(edges, density), of_regularizer(name), "drawn"),
-            Series("line", *staircase(edges, expected(trace)), MUTED[6], "expected", "5 3", 1.5),
-        )
+    def series(times: dict[str, np.ndarray], trace: Trace) -> tuple[Series, ...]:
+        made = []
+        for name, of in expected(trace).items():
+            density = np.histogram(times[name], edges, density=True)[0]
+            made.append(Series("line", *staircase(edges, density), of_regularizer(name), KINDS[name]))
+            label = "expected" if name == "local_biased" else ""
+            made.append(Series("line", *staircase(edges, of), MUTED[6], label, "5 3", 1.5))
+        return tuple(made)
 
-    frames = each(lambda i, k: series(found[i, k][name], traces[i]), len(traces), len({k for _, k in found}))
-    top = 1.8 * max(float(expected(trace).max()) for trace in traces)
-    x, y = Axis("time t", *around(ends)), Axis("density", 0.0, max(top, 2 / (ends[1] - ends[0])))
-    return Panel(x, y, KINDS[name].capitalize(), (), ("tolerance", "number"), frames)
+    frames = each(lambda i, k: series(found[i, k], traces[i]), len(traces), len({k for _, k in found}))
+    top = 1.5 * max(float(of.max()) for trace in traces for of in expected(trace).values())
+    by = ("tolerance", "number")
+    return Panel(Axis("time t", *around(ends)), Axis("density", 0.0, top), "The draws", (), by, frames)

@@ -57,7 +57,7 @@ def latent_paths(
     clock = 48 * t.numpy()
     with torch.no_grad():
         paths = [_paths(model, solve, values, mask * (t <= h / 48 + 1e-9)[:, None], t, draws, seed) for h in hours]
-        said = [torch.stack([in_units(model.decode(path[:, j : j + 1])[0]) for j in range(draws)]) for path in paths]
+        said = [in_units(model.decode(path)) for path in paths]  # (draws, times, variables) each
     moving = paths[-1].mean(1).std(0).argsort(descending=True)[:components].tolist()
     names, start = list(variables), (len(hours) - 1, 0, 0)
     truth = in_units(values)
@@ -84,7 +84,7 @@ def latent_paths(
 
 def _paths(model: LatentODE, solve: Solve, values: Tensor, mask: Tensor, t: Tensor, draws: int, seed: int) -> Tensor:
     """Return latent paths (times, draws, d) after reading what the mask allows."""
-    mean, std = model.encode(values[None], mask[None], t)
+    mean, std = model.encode((values * mask)[None], mask[None], t)
     rng = torch.Generator().manual_seed(seed)
     y0 = draw(mean.expand(draws, -1), std.expand(draws, -1), rng)
     return solve(model.dynamics, y0, t).y

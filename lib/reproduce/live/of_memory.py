@@ -57,8 +57,10 @@ def memory(f: nn.Module | None = None, y0: Tensor | None = None, *, steps: Seque
     if y0 is None:
         raise ValueError("expected a field with its state y0 of shape (batch, ...), found y0 None")
     field, state = f, y0
-    found = each(lambda i, k: weigh(field, state, METHODS[i], steps[k]), len(METHODS), len(steps))
+    shape = len(METHODS), len(steps)
+    found = each(lambda i, k: weigh(field, state, METHODS[i], steps[k]), *shape)
     peaks = {index: float(held.max()) for index, held in found.items()}
+    texts = each(lambda i, k: _words(METHODS[i], steps[k], peaks[i, k], _slope(peaks, i, steps)), *shape)
     start, told = (0, len(steps) - 1), ", ".join(f"{m} {_slope(peaks, i, steps):.2f}" for i, m in enumerate(METHODS))
     return Element(
         "What a training step keeps",
@@ -67,17 +69,17 @@ def memory(f: nn.Module | None = None, y0: Tensor | None = None, *, steps: Seque
             Control("steps", "steps of the solver", tuple(map(str, steps)), start[1]),
         ),
         (_over_panel(found), _peak_panel(peaks, steps)),
-        {
-            (
-                i,
-                k,
-            ): f"{METHODS[i]}, {steps[k]} steps: {peaks[i, k]:.0f} states alive at the peak; each further step adds "
-            f"{_slope(peaks, i, steps):.2f}, from the fewest to the most steps."
-            for i, k in found
-        },
+        texts,
         "Memory in states: that of one y for the whole batch. Counted at every operation, so it is exact.",
         "Left: memory alive over one training step. Right: its peak against the number of solver steps, a line for "
-        f"each gradient method. States added by each further step: {told}.",
+        f"each gradient method. States added by each further step: {told}. Shown: {texts[start]}",
+    )
+
+
+def _words(method: str, steps: int, peak: float, slope: float) -> str:
+    return (
+        f"{method}, {steps} steps: {peak:.0f} states alive at the peak; each further step adds {slope:.2f}, from the "
+        "fewest to the most steps."
     )
 
 

@@ -198,7 +198,7 @@ def trajectories(
     start = torch.tensor(y0, dtype=torch.float64).expand(numbers[-1], len(y0))
     with torch.no_grad():
         y = [_solved(f, noise, start, times, tolerance, seed).numpy() for noise in noises]
-    first = (len(noises) - 2, len(numbers) - 1)
+    first = (len(noises) - 2 if len(noises) > 2 else len(noises) - 1, len(numbers) - 1)
     texts = each(lambda i, k: _spread_words(noises[i], y[i][:, : numbers[k]], t1), len(noises), len(numbers))
     return Element(
         "Trajectories, their mean and their spread",

@@ -55,7 +55,7 @@ def one_step(
         Control("method", "method", tuple(methods), start, "menu"),
         Control("size", "size of the step", tuple(f"{h:g}" for h in sizes), len(sizes) // 2),
     )
-    chosen = each(lambda i, k: (steps[methods[i]][k], float(ends[k])), len(methods), len(sizes))
+    chosen = each(lambda i, k: (steps[methods[i]][k], float(ends[k + 1])), len(methods), len(sizes))
     return Element(
         "One step, and what it knows of its error",
         controls,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -95,9 +95,9 @@ def _sizes(runs: dict[tuple[int, ...], Solution], by: tuple[str, ...]) -> Panel:
             Series("crosses", trace.rejected_t, trace.rejected_dt.abs(), MUTED[3], "rejected", width=7),
         )
 
-    every: Callable[[str], np.ndarray] = lambda name: np.concatenate(  # noqa: E731
-        [np.abs(getattr(run.trace, name).numpy()) for run in runs.values()]
-    )
+    def every(name: str) -> np.ndarray:
+        return np.concatenate([np.abs(getattr(run.trace, name).numpy()) for run in runs.values()])
+
     y = Axis("size of the step", *around(np.concatenate([every("dt"), every("rejected_dt")]), log=True), log=True)
     x = Axis("time t", *around(every("t")))
     return Panel(x, y, "Along time", (), by, {index: series(run) for index, run in runs.items()})

@@ -88,8 +88,8 @@ def weights(experiment: str) -> Element:
         controls,
         panels,
         texts,
-        f"Held-out rows of the study's ladders, {len(vanilla)} seeds, at tolerance {power(vanilla[0].tolerance)}; small "
-        f"marks are seeds. {vanilla[0].data}.",
+        f"Held-out rows of the study's ladders, {len(vanilla)} seeds, at tolerance {power(vanilla[0].tolerance)}; "
+        f"small marks are seeds. {vanilla[0].data}.",
         f"{title}. Left: evaluations against the weight of the penalty, which is logarithmic; right: share of "
         "vanilla's gain over the control that is kept. A line for each penalty, a dashed one for vanilla. Shown: "
         f"{texts[start]}",

@@ -30,7 +30,7 @@ def html(element: Element) -> str:
         f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(element.alt)}">'
         f'<p class="rg-text">{escape(element.texts[element.start])}</p>'
         f'<p class="rg-caption">{escape(element.caption)}</p>'
-        f'<script type="application/json">{as_json(_data(element))}</script><script>{asset("live.js")}</script></div>'
+        f"{scripts(_data(element), 'live.js')}</div>"
     )
     if len(page.encode()) > LARGEST:
         raise ValueError(
@@ -40,9 +40,13 @@ def html(element: Element) -> str:
     return page
 
 
-def as_json(data: Any) -> str:
-    """Return data as JSON that can stand inside a script."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+def scripts(data: Any, name: str) -> str:
+    """Return data and the script that reads them, for the end of an element; the report's page knows them by class."""
+    content = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return (
+        f'<script class="rg-part" type="application/json">{content}</script>'
+        f'<script class="rg-part">{asset(name)}</script>'
+    )
 
 
 def _data(element: Element) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from reproduce.live.page import as_json, asset
+from reproduce.live.page import asset, scripts
 
 FOLDER = Path(__file__).parents[1] / "course" / "quizzes"
 """One file for each lesson, named by its number."""
@@ -72,10 +72,8 @@ def _question(entry: dict[str, Any], where: str) -> Question:
     if unknown := set(entry) - {"ask", "right", "choices"}:
         raise ValueError(f"{where}: expected 'ask', 'choices' and, of several, how many are 'right'; found {unknown}")
     choices = [_choice(choice, where) for choice in entry["choices"]]
-    right, texts = (
-        sum(choice.right for choice in choices),
-        [" ".join(choice.text.lower().split()) for choice in choices],
-    )
+    right = sum(choice.right for choice in choices)
+    texts = [" ".join(choice.text.lower().split()) for choice in choices]
     if len(choices) < 3 or right != entry.get("right", 1) or right == len(choices):
         raise ValueError(
             f"{where}: expected three choices or more, {entry.get('right', 1)} of them right and one wrong at least; "
@@ -113,7 +111,7 @@ def html(questions: Quiz) -> str:
     return (
         f'<div class="rg-quiz" data-lm-suppress-shortcuts="true"><style>{asset("live.css")}</style>'
         f'<div class="rg-title">Questions on lesson {escape(questions.lesson)}</div><ol>{items}</ol>'
-        f'<script type="application/json">{as_json(data)}</script><script>{asset("quiz.js")}</script></div>'
+        f"{scripts(data, 'quiz.js')}</div>"
     )
 
 
@@ -122,7 +120,8 @@ def _asked(question: Question) -> str:
 
 
 def _explained(choice: Choice) -> str:
-    return f"<li><strong>{'Right' if choice.right else 'Wrong'}:</strong> {_inline(choice.text)} {_inline(choice.why)}</li>"
+    verdict = "Right" if choice.right else "Wrong"
+    return f"<li><strong>{verdict}:</strong> {_inline(choice.text)} {_inline(choice.why)}</li>"
 
 
 def _inline(text: str) -> str:

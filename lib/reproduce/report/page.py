@@ -27,6 +27,8 @@ LOADS = re.compile(
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
+ALIVE = re.compile(r'<script class="rg-part"[^>]*>.*?</script>', re.DOTALL)
+"""The scripts of interactive elements, which stand as pictures, and quizzes as lists, without them."""
 
 
 def page(notebook: Any) -> str:
@@ -42,6 +44,7 @@ def page(notebook: Any) -> str:
 
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
     body = re.sub(r"<style\b.*?</style>", "", exporter.from_notebook_node(notebook)[0], flags=re.DOTALL | re.IGNORECASE)
+    body = ALIVE.sub("", body)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
     title = next((line[2:] for cell in notebook.cells for line in cell.source.splitlines() if line[:2] == "# "), "")
