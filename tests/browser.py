@@ -71,18 +71,14 @@ class Page:
         """Press a key, where the focus is."""
         text = {"Enter": "\r", " ": " "}.get(key)
         about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": KEYS[key]}
-        self(
-            "Input.dispatchKeyEvent",
-            type="keyDown" if text else "rawKeyDown",
-            **about,
-            **({"text": text} if text else {}),
-        )
+        more = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        self("Input.dispatchKeyEvent", **about, **more)
         self("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def click(self, expression: str, *, across: float = 0.5) -> None:
         """Click on the element that an expression gives, at a share of its width."""
-        box = self.ask(f"(() => {{ const e = {expression}; e.scrollIntoView({{block: 'center'}}); "
-                       "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()")  # fmt: skip
+        middle = f"const e = {expression}; e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
+        box = self.ask(f"(() => {{ {middle} return [b.left, b.top, b.width, b.height]; }})()")
         at = {"x": box[0] + across * box[2], "y": box[1] + box[3] / 2, "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
             self("Input.dispatchMouseEvent", type=kind, **at)

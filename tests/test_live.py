@@ -19,8 +19,9 @@ from regnde import BOSH3, BrownianPath, rk_step, solve_ode
 from reproduce import checkout, live
 from reproduce.data.spiral import cubic_field, load_spiral
 from reproduce.live import of_noise, of_study, picture
-from reproduce.live.element import LARGEST, Axis, Control, Element, Panel, Series, around, each, power, staircase
-from reproduce.live.page import asset, html
+from reproduce.live.assets import asset
+from reproduce.live.element import LARGEST, Element, html
+from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power, staircase
 from reproduce.models.fields import TimeMLP
 from reproduce.report.page import page
 from reproduce.runs.curves import curve

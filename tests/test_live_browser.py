@@ -10,7 +10,7 @@ from browser import Page, chromium, needs_browser
 from live_samples import SMALL, small
 
 from reproduce.live import quizzes
-from reproduce.live.page import html
+from reproduce.live.element import html
 
 pytestmark = [needs_browser, pytest.mark.slow]
 NAMES = sorted(SMALL)

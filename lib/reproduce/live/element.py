@@ -1,83 +1,21 @@
-"""What an interactive element shows: controls, panels with a frame for each choice, and a sentence for each."""
+"""An interactive element: checked when it is made; as HTML the first picture for all, data and script besides."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
+from reproduce.live.assets import asset, scripts
+from reproduce.live.parts import Control, Index, Panel, Series
+from reproduce.live.picture import drawing, paths
 
-Index = tuple[int, ...]
-"""The chosen entry of each control, in their order."""
 LARGEST = 150_000
 """Bytes of an element on a page, at most: a page holds several, and a phone has to load them."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """One thing that a reader may choose."""
-
-    name: str
-    """By which panels refer to it."""
-    label: str
-    """What stands before it."""
-    choices: tuple[str, ...]
-    """In words, from first to last."""
-    start: int = 0
-    """The entry that is shown first, and the only one where no script runs."""
-    kind: Literal["slider", "menu"] = "slider"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a panel; its limits hold for all frames, so that a change can be seen."""
-
-    label: str
-    low: float
-    high: float
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Series:
-    """Marks of one look in a panel; a NaN breaks a line."""
-
-    kind: Literal["line", "area", "dots", "squares", "triangles", "crosses"]
-    x: ArrayLike
-    """(points,)"""
-    y: ArrayLike
-    """(points,)"""
-    color: str
-    """As '#0072B2'."""
-    label: str = ""
-    """For the legend; empty: it has no line there."""
-    dash: str = ""
-    """As SVG writes it, '6 3'; empty: solid."""
-    width: float = 2.0
-    """Of a line, or of a mark, in pixels."""
-
-    @property
-    def look(self) -> tuple[Any, ...]:
-        """All but the points."""
-        return self.kind, self.color, self.label, self.dash, self.width
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes: marks that stay, and marks of each choice."""
-
-    x: Axis
-    y: Axis
-    title: str = ""
-    stays: tuple[Series, ...] = ()
-    by: tuple[str, ...] = ()
-    """Names of the controls that change it."""
-    frames: dict[Index, tuple[Series, ...]] = field(default_factory=lambda: {(): ()})
-    """The series of each choice of these controls: equal in number and look, so that only points move."""
 
 
 @dataclass(frozen=True)
@@ -142,42 +80,51 @@ class Element:
         return shown.frames[tuple(index[names.index(name)] for name in shown.by)]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from reproduce.live.page import html  # which draws elements
-
         return {"text/html": html(self), "text/plain": f"{self.title}. {self.alt}"}
 
 
-def each(make: Callable[..., Any], *sizes: int) -> dict[Index, Any]:
-    """Return what `make` returns for each choice, called with the entries: index -> value."""
-    return {index: make(*index) for index in product(*map(range, sizes))}
+def html(element: Element) -> str:
+    """Return an element for a page: nothing in it has an id, so several, or one twice, do not collide.
 
-
-def staircase(edges: ArrayLike, heights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of a staircase: (n + 1,) edges and (n,) heights -> (2 n,) and (2 n,)."""
-    return np.repeat(np.asarray(edges), 2)[1:-1], np.repeat(np.asarray(heights), 2)
-
-
-def band(x: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the outline of a band for an 'area': from the left along its lower edge, and back: (n,) -> (2 n,)."""
-    at, below, above = (np.asarray(values, dtype=float) for values in (x, low, high))
-    return np.concatenate([at, at[::-1]]), np.concatenate([below, above[::-1]])
-
-
-def around(values: ArrayLike, *, log: bool = False, margin: float = 0.06) -> tuple[float, float]:
-    """Return limits of an axis that hold all finite values, with a margin on both sides.
+    The picture is an image, which notebooks that are not trusted keep, too; the script takes it apart and puts it back
+    alive. A program of JupyterLab's own would take arrow keys for its cells; the first attribute forbids it.
 
     Raises:
-        ValueError: there is no finite value (above zero, for a logarithmic axis).
+        ValueError: the element is too large for a page.
     """
-    found = np.asarray(values, dtype=float).ravel()
-    found = found[np.isfinite(found) & ((found > 0) | (not log))]
-    if not len(found):
-        raise ValueError(f"expected a finite {'positive ' if log else ''}value to draw, found none")
-    low, high = (np.log10(found) if log else found).min(), (np.log10(found) if log else found).max()
-    room = margin * (high - low) or 0.5 * (abs(low) if not log and low else 1.0)
-    return (float(10 ** (low - room)), float(10 ** (high + room))) if log else (float(low - room), float(high + room))
+    frames = [element.frame(i) for i in range(len(element.panels))]
+    image = b64encode(drawing(element.panels, frames).encode()).decode()
+    page = (
+        f'<div class="rg-live" data-lm-suppress-shortcuts="true"><style>{asset("live.css")}</style>'
+        f'<div class="rg-title">{escape(element.title)}</div>'
+        f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(element.alt)}">'
+        f'<p class="rg-text">{escape(element.texts[element.start])}</p>'
+        f'<p class="rg-caption">{escape(element.caption)}</p>'
+        f"{scripts(_data(element), 'live.js')}</div>"
+    )
+    if len(page.encode()) > LARGEST:
+        raise ValueError(
+            f"{element.title}: expected at most {LARGEST // 1000} kB on a page, found {len(page.encode()) // 1000}: "
+            "ask for fewer choices, looser tolerances or fewer times"
+        )
+    return page
 
 
-def power(value: float) -> str:
-    """Return a tolerance or a weight for readers: '1e-4', '3e-5', '0.3', '20'."""
-    return f"{value:g}" if 1e-3 < abs(value) < 1e4 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+def _data(element: Element) -> dict[str, Any]:
+    """Return what the script needs: lists over choices are in the order of counting, the last control fastest."""
+    names = [control.name for control in element.controls]
+    sizes = [range(len(control.choices)) for control in element.controls]
+    return {
+        "controls": [
+            {"label": control.label, "choices": control.choices, "start": control.start, "kind": control.kind}
+            for control in element.controls
+        ],
+        "panels": [
+            {
+                "by": [names.index(name) for name in panel.by],
+                "frames": [paths(panel, by) for by in product(*(sizes[names.index(name)] for name in panel.by))],
+            }
+            for panel in element.panels
+        ],
+        "texts": [element.texts[index] for index in product(*sizes)],
+    }

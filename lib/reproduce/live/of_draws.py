@@ -11,7 +11,8 @@ from torch import Tensor
 from regnde import Field, Trace, solve_ode
 from reproduce.data.spiral import load_spiral
 from reproduce.live.colors import MUTED, of_regularizer
-from reproduce.live.element import Axis, Control, Element, Index, Panel, Series, around, each, power, staircase
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Index, Panel, Series, around, each, power, staircase
 
 BINS = 50
 KINDS = {"local_unbiased": "unbiased", "local_biased": "biased"}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from reproduce.live.colors import MUTED, of_regularizer
-from reproduce.live.element import Axis, Control, Element, Panel, Series, around, band, each
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Panel, Series, around, band, each
 from reproduce.models.latent import LatentODE, draw
 from reproduce.models.solve import Solve
 from reproduce.runs.store import VANILLA

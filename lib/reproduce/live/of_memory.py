@@ -11,7 +11,8 @@ from torchdiffeq import odeint_adjoint
 
 from regnde import solve_ode
 from reproduce.live.colors import DASHES, MUTED
-from reproduce.live.element import Axis, Control, Element, Index, Panel, Series, around, each
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Index, Panel, Series, around, each
 from reproduce.models.fields import TimeMLP
 from reproduce.runs.memory import Memory
 

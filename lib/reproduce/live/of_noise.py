@@ -15,7 +15,8 @@ from torch import Tensor
 from regnde import CONTROLLERS, BrownianPath, Solution, solve_sde
 from reproduce.data.spiral import Y0, cubic_field
 from reproduce.live.colors import DASHES, MUTED, TRUTH
-from reproduce.live.element import Axis, Control, Element, Index, Panel, Series, around, band, each
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Index, Panel, Series, around, band, each
 
 GROWTH, NOISE = 1.5, 0.8
 """Drift and diffusion of the geometric Brownian motion of lesson 08."""

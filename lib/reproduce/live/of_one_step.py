@@ -10,7 +10,8 @@ from torch import Tensor
 
 from regnde import Field, Step, Tableau, rk_step, solve_ode
 from reproduce.live.colors import MUTED, TRUTH
-from reproduce.live.element import Axis, Control, Element, Index, Panel, Series, around, each
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Index, Panel, Series, around, each
 
 METHODS = ("euler", "midpoint", "bosh3", "tsit5")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from regnde import Field, Solution, solve_ode
 from reproduce.data.spiral import load_spiral
 from reproduce.live.colors import MUTED, TRUTH
-from reproduce.live.element import Axis, Control, Element, Panel, Series, around, each, power
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power
 
 TOLERANCES = tuple(10 ** (-2 - i / 2) for i in range(9))
 

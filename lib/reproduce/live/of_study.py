@@ -10,7 +10,8 @@ import numpy as np
 
 from reproduce.experiments.chosen import choices
 from reproduce.live.colors import DASHES, MUTED, of_regularizer
-from reproduce.live.element import Axis, Control, Element, Panel, Series, around, each, power
+from reproduce.live.element import Element
+from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power
 from reproduce.report import papers, tables
 from reproduce.report.effects import mean_effect
 from reproduce.runs import committed, protocol

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from reproduce.live.element import Axis, Element, Index, Panel, Series
+from reproduce.live.parts import Axis, Index, Panel, Series
 
 WIDTH, LEFT, RIGHT, HEIGHT, BELOW, GAP = 380, 56, 10, 200, 42, 12
 """Of a panel; left and right of its plot; of the plot; below it; between panels: in pixels at full size."""
@@ -18,9 +18,9 @@ FINE = 10
 INK, FAINT = "#1b1f24", "#8a929a"
 
 
-def drawing(element: Element) -> str:
-    """Return the first picture as one SVG of its own, the panels side by side."""
-    panels = [_panel(panel, element.frame(i)) for i, panel in enumerate(element.panels)]
+def drawing(shown: Sequence[Panel], frames: Sequence[tuple[Series, ...]]) -> str:
+    """Return panels, each with one of its frames, as one SVG of its own, side by side."""
+    panels = [_panel(panel, frame) for panel, frame in zip(shown, frames, strict=True)]
     width, height = len(panels) * (WIDTH + GAP) - GAP, max(high for _, high in panels)
     parts = [
         f'<svg x="{i * (WIDTH + GAP)}" y="0" width="{WIDTH}" height="{high}" viewBox="0 0 {WIDTH} {high}">{svg}</svg>'

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from reproduce.live.page import asset, scripts
+from reproduce.live.assets import asset, scripts
 
 FOLDER = Path(__file__).parents[1] / "course" / "quizzes"
 """One file for each lesson, named by its number."""
