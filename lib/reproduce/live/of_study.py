@@ -12,9 +12,9 @@ from reproduce.experiments.chosen import choices
 from reproduce.live.colors import DASHES, MUTED, of_regularizer
 from reproduce.live.element import Element
 from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power
-from reproduce.report import papers, tables
+from reproduce.report import tables
 from reproduce.report.effects import mean_effect
-from reproduce.runs import committed, protocol
+from reproduce.runs import protocol, store
 from reproduce.runs.curves import Name, common, curve, gain_kept, value
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
@@ -32,14 +32,14 @@ def measured() -> list[str]:
 def references(experiment: str) -> tuple[list[Row], list[Row]]:
     """Return the held-out rows of vanilla and of the control at the learning rate of the study."""
     lr = choices().get(experiment, {}).get("lr")
-    rows = [row for row in committed.rows("rates", experiment) if row.budget["lr"] == lr]
+    rows = [row for row in store.committed_rows("rates", experiment) if row.budget["lr"] == lr]
     return [row for row in rows if row.regularizer == VANILLA], [row for row in rows if row.regularizer == CONTROL]
 
 
 def _ladder(experiment: str) -> dict[str, dict[float, list[Row]]]:
     """Return line -> weight -> held-out rows, of the lines that were tried with the weights of 'local_biased'."""
     found: dict[str, dict[float, list[Row]]] = {}
-    for row in committed.rows("ladders", experiment):
+    for row in store.committed_rows("ladders", experiment):
         if row.regularizer in MAIN and "weight" in row.settings:
             found.setdefault(row.regularizer, {}).setdefault(float(row.settings["weight"]), []).append(row)
     tried = set(found.get("local_biased", {}))
@@ -83,7 +83,7 @@ def weights(experiment: str) -> Element:
         f"{_share(statistics.fmean(kept[index]))}; {_metric(rows)}."
         for index, rows in rungs.items()
     }
-    title = papers.TITLES.get(experiment, experiment)
+    title = tables.TITLES.get(experiment, experiment)
     return Element(
         f"The weight of a penalty: {title}",
         controls,
@@ -159,7 +159,7 @@ def ways(experiment: str) -> Element:
     at = sorted({tol for of in found.values() for _, tol, _ in of if tol is not None}, reverse=True)
     own = str(lines[VANILLA][0].budget["method"]), lines[VANILLA][0].tolerance
     start = (methods.index(own[0]) if own[0] in methods else 0, at.index(own[1]) if own[1] in at else len(at) // 2)
-    title = papers.TITLES.get(experiment, experiment)
+    title = tables.TITLES.get(experiment, experiment)
     texts = each(lambda i, k: _way_words(found, methods[i], at[k]), len(methods), len(at))
     return Element(
         f"How tightly to solve: {title}",
@@ -180,7 +180,7 @@ def ways(experiment: str) -> Element:
 def _solved(experiment: str) -> tuple[dict[str, list[Row]], str]:
     """Return line -> rows with curves, the control among them, and where they are from, in words."""
     of: dict[str, list[Row]] = {}
-    for row in committed.rows("study", experiment):
+    for row in store.committed_rows("study", experiment):
         of.setdefault(row.regularizer, []).append(row)
     lines = {line: of[line] for line in (VANILLA, *MAIN, CONTROL) if line in of}
     if {VANILLA, CONTROL} < set(lines):
