@@ -37,8 +37,8 @@ LOADS = re.compile(
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
-
-
+ALIVE = re.compile(r'<script class="rg-part"[^>]*>.*?</script>', re.DOTALL)
+"""The scripts of interactive elements, which stand as pictures, and quizzes as lists, without them."""
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)(?=<a class="anchor-link|</h2>)', re.DOTALL)
 """A section's heading as nbconvert writes it: its id, and its words."""
 
@@ -66,6 +66,7 @@ def page(notebook: Any) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
     body = exporter.from_notebook_node(numbered(notebook))[0]
     body = re.sub(r"<style\b.*?</style>", "", body, flags=re.DOTALL | re.IGNORECASE)
+    body = ALIVE.sub("", body)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
     body = _with_contents(body)
