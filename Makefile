@@ -22,7 +22,7 @@ PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab course bench bench-peers clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ lint: $(STAMP)  ## formatting, lint (notebooks included) and types
 lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 	@$(PY) -m reproduce.cli lab
 	$(PY) -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py
+
+course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
+	@$(PY) -m reproduce.cli course --only "$(ONLY)"
 
 # One or some of them: ONLY=solve,growth.
 BENCHES = $(if $(ONLY),$(patsubst %,benchmarks/bench_%.py,$(subst $(comma), ,$(ONLY))),$(wildcard benchmarks/bench_*.py))

@@ -179,8 +179,19 @@ def _of_study(only: str) -> list[str]:
 
 def lab(options: argparse.Namespace) -> int:
     """Bring the reader's copies of the lessons up to date, for `make lab`."""
-    for line in workbook.update(checkout.ROOT):
+    from reproduce.course.versions import student_bytes
+
+    for line in workbook.update(checkout.ROOT, version=student_bytes):
         print(line)
+    return OK
+
+
+def course(options: argparse.Namespace) -> int:
+    """Make the lessons for students, with solutions, and for instructors."""
+    from reproduce.course.make import make
+
+    for line in make(checkout.ROOT, only=options.only):
+        print(line, flush=True)
     return OK
 
 
@@ -230,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     made = command("why", "say what changed since a run's stored row was made", "profile", "device")
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
     command("lab", "bring the reader's copies of the lessons up to date")
+    made = command("course", "make the lessons for students, with solutions, and for instructors")
+    made.add_argument("--only", default="", help="numbers of the lessons: 05 or 05,06 (default: all)")
     command("doctor", "say whether this machine is ready, and what to do")
     return parser
 
@@ -242,6 +255,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "restore": restore,
     "why": why,
     "lab": lab,
+    "course": course,
     "doctor": lambda options: doctor.main(),
 }
 
