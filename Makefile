@@ -24,7 +24,7 @@ SITE := $(call stamp,.venv-site,$(SITE_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab site publish bench bench-peers clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab course site publish bench bench-peers clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ lint: $(STAMP)  ## formatting, lint (notebooks included) and types
 lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 	@$(PY) -m reproduce.cli lab
 	$(PY) -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py
+
+course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
+	@$(PY) -m reproduce.cli course --only "$(ONLY)"
 
 # Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
 site: $(STAMP) $(SITE)  ## the site from executed notebooks, to build/site/index.html: PROFILE, ONLY

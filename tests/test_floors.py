@@ -34,7 +34,9 @@ FLOORS = {
     "reproduce.live": 10,
     "reproduce.doctor": 9,
     "reproduce.site": 9,
-    "reproduce.cli": 10,
+    "reproduce.course.checks": 9,
+    "reproduce.course": 10,
+    "reproduce.cli": 11,
 }
 """Folder, or module outside of one -> its floor, from the ground. Rooms of one floor do not know each other."""
 
