@@ -11,6 +11,9 @@ WAIT    ?=
 RUN     ?=
 KEEP    ?=
 STAGE   ?= study
+SUBMISSIONS ?=
+SET     ?= 1
+WORKERS ?= 2
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -19,10 +22,13 @@ stamp = $(1)/.stamp-$(shell { cat $(2) pyproject.toml; pwd; } 2>/dev/null | cksu
 PEERS_LOCK := benchmarks/peers/requirements.lock
 STAMP := $(call stamp,.venv,requirements.lock)
 PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
+COURSE_LOCK := course/requirements.lock
+COURSE := $(call stamp,.venv-course,$(COURSE_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers assignments grade \
+	clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -81,19 +87,27 @@ bench-peers: $(PEERS)  ## our speed beside diffrax, torchode, torchdiffeq, torch
 	@OMP_NUM_THREADS=1 .venv-peers/bin/python benchmarks/peers/bench_peers.py
 	@$(if $(KEEP),.venv-peers/bin/python benchmarks/results.py)
 
+assignments: $(COURSE)  ## the problem sets as students get them, to my_class/release; makes .venv-course
+	@.venv-course/bin/python -m reproduce.grading.cli release
+
+grade: $(STAMP) $(COURSE)  ## grade a folder of submissions, each in a sandbox: SUBMISSIONS=folder, SET=1|2|3, WORKERS=2
+	@test -n "$(SUBMISSIONS)" || { echo "make: name a folder: make grade SUBMISSIONS=folder SET=1" >&2; exit 2; }
+	@.venv-course/bin/python -m reproduce.grading.cli grade "$(SUBMISSIONS)" --set "$(SET)" --workers "$(WORKERS)"
+
 clean:  ## remove build/ and caches (not the environments, not data/)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv and .venv-peers too
-	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock lib/*.egg-info
+distclean: clean  ## clean, and remove the environments too (not my_class/)
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .venv-course .venv-course.lock lib/*.egg-info
 
 # An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last. Of two at once
 # the second waits: the shell's file 9 carries the lock, which the system takes back however the shell ends.
 LOCK = 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX $(1))'
 $(STAMP): FROM = requirements.lock
 $(PEERS): FROM = $(PEERS_LOCK)
-$(STAMP) $(PEERS):
+$(COURSE): FROM = $(COURSE_LOCK)
+$(STAMP) $(PEERS) $(COURSE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }

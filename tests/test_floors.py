@@ -31,6 +31,7 @@ FLOORS = {
     "reproduce.report": 8,
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
+    "reproduce.grading": 9,
     "reproduce.doctor": 9,
     "reproduce.cli": 10,
 }
