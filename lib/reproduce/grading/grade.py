@@ -151,7 +151,7 @@ def _record(job: Job, student: str, key: str, verdict: Verdict) -> None:
 
 def _guarded(job: Job) -> dict[str, tuple[int, int, int]]:
     """What no run may change: masters, releases, submissions; path -> size, time of change, permissions."""
-    places = (job.classroom.root / "course", job.classroom.home / "release", job.submissions)
+    places = (job.classroom.master(job.name).parent, job.classroom.home / "release", job.submissions)
     files = [path for place in places for path in place.rglob("*")]
     found = ((str(path), path.lstat()) for path in files)
     return {path: (stat.st_size if stat.st_nlink == 1 else 0, stat.st_mtime_ns, stat.st_mode) for path, stat in found}
