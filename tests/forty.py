@@ -1,6 +1,6 @@
 """Forty submissions of problem set 1 that a class might hand in, with the grades that they should get.
 
-    .venv-course/bin/python tests/forty.py --python .venv/bin/python
+    .venv-course/bin/python tests/forty.py --python .venv/bin/python --keep docs/instructors/measured_grading.json
 
 makes them, kills the grader in the middle, starts it again, and compares; minutes. `make test` grades four of them.
 """
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -146,11 +147,30 @@ def wrong(class_: list[Wanted], results: Path) -> Iterator[str]:
     yield from (f"{student}: not handed in" for student in rows)
 
 
+def measured(records: Path, *, minutes: float) -> dict[str, object]:
+    """Return what a class took: minutes of the whole, and seconds, memory and disk of the runs that ended well."""
+    used = [json.loads(path.read_text(encoding="utf-8")) for path in records.glob("*.json")]
+    ran = [record for record in used if record["status"] == "ok"]
+    return {
+        "submissions": len(used),
+        "minutes_in_all": round(minutes, 1),
+        "workers": 2,
+        "cores": os.cpu_count(),
+        "load_at_the_end": round(os.getloadavg()[0], 1),
+        "seconds_of_a_run_median": statistics.median(record["seconds"] for record in ran),
+        "memory_mb_of_a_run_median": statistics.median(record["memory_mb"] for record in ran),
+        "memory_mb_of_a_run_most": max(record["memory_mb"] for record in ran),
+        "disk_mb_of_a_run_most": max(record["disk_mb"] for record in ran),
+        "stopped": {record["student"]: record["reason"] for record in used if record["status"] != "ok"},
+    }
+
+
 def main() -> int:
     """Make, grade, kill, grade again, compare; return the number of wrong grades."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", default=".venv/bin/python")
     parser.add_argument("--home", type=Path, default=None)
+    parser.add_argument("--keep", type=Path, default=None, help="file for what was measured")
     given = parser.parse_args()
     home = given.home or Path(tempfile.mkdtemp(prefix="forty-"))
     classroom, folder, outside = home / "class", home / "handed_in", home / "outside"
@@ -180,12 +200,10 @@ def main() -> int:
     if (outside / "canary").read_text() != "alive":
         faults.append("the canary outside is gone")
     print("\n".join(faults) or "every grade as expected, nothing outside touched, the graded ones kept")
-    used = [json.loads(path.read_text()) for path in records.glob("*.json")]
-    ran = [record for record in used if record["status"] == "ok"]
-    print(f"{minutes:.1f} minutes in all, load {os.getloadavg()[0]:.1f}; a run: median "
-          f"{sorted(record['seconds'] for record in ran)[len(ran) // 2]:.0f} s, at most "
-          f"{max(record['memory_mb'] for record in ran):.0f} MB and {max(record['disk_mb'] for record in ran):.1f} MB "
-          f"of disk; folder of the class in {home}")  # fmt: skip
+    found = measured(records, minutes=minutes)
+    print(json.dumps(found, indent=1))
+    if given.keep is not None and not faults:
+        given.keep.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return len(faults)
 
 

@@ -32,6 +32,7 @@ FLOORS = {
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
     "reproduce.grading": 9,
+    "reproduce.slides": 9,
     "reproduce.doctor": 9,
     "reproduce.cli": 10,
 }

@@ -114,20 +114,27 @@ def make(names: Sequence[str], *, root: Path, out: Path, reveal: Path, profile: 
         write_atomically(out / f"{deck.name}.html", page(deck, root, profile).encode())
         made.append(out / f"{deck.name}.html")
         if browser := next(filter(shutil.which, BROWSERS), None):
-            made.append(_pdf(browser, made[-1]))
+            made.append(_pdf(browser, made[-1], len(deck.slides) + 1))
     return made
 
 
-def _pdf(browser: str, page: Path) -> Path:
-    """Print a deck; Chromium refuses its own sandbox to root, so that it goes without only there."""
+def _pdf(browser: str, page: Path, slides: int) -> Path:
+    """Print a deck; Chromium refuses its own sandbox to root, so that it goes without only there.
+
+    On a busy machine the page may be printed before it is laid out, which shows in the number of pages: then again.
+
+    Raises:
+        ValueError: the browser printed fewer pages than there are slides, three times.
+    """
     target = page.with_suffix(".pdf")
     loose = ["--no-sandbox"] if os.getuid() == 0 else []
-    address = f"{page.as_uri()}?print-pdf"
-    options = ["--headless=new", *loose, "--no-pdf-header-footer", "--virtual-time-budget=20000"]
-    subprocess.run(
-        [browser, *options, f"--print-to-pdf={target}", address], check=True, capture_output=True, timeout=300
-    )
-    return target
+    options = ["--headless=new", *loose, "--no-pdf-header-footer", f"--print-to-pdf={target}"]
+    for patience in (20_000, 60_000, 180_000):
+        command = [browser, *options, f"--virtual-time-budget={patience}", f"{page.as_uri()}?print-pdf"]
+        subprocess.run(command, check=False, capture_output=True, timeout=600)
+        if target.is_file() and len(re.findall(rb"/Type\s*/Page\b", target.read_bytes())) >= slides:
+            return target
+    raise ValueError(f"{browser} did not print all of {page.name}: open it there with ?print-pdf and print it yourself")
 
 
 def main() -> int:
