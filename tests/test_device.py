@@ -21,7 +21,7 @@ import torch
 from regnde import make_regularizer
 from reproduce import checkout, cli, experiments
 from reproduce.notebooks import runner, stamps
-from reproduce.report import evidence, publish, tables
+from reproduce.report import publish, tables
 from reproduce.runs import checkpoint, device, estimate, run, store, train
 from reproduce.runs import key as keys
 from reproduce.runs.run import Run, needed, slot_of
@@ -196,7 +196,7 @@ def test_times_of_one_device_say_nothing_of_another(home: Path) -> None:
 
 def test_committed_rows_stay_those_of_the_cpu(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with device.asking("cuda"), pytest.raises(ValueError, match="KEEP=1 goes with DEVICE=cpu"):
-        publish.rows("quick")
+        publish.pictures("quick")
     assert cli.main(["reproduce", "--device", "cuda", "--keep"]) == cli.BAD_USAGE
     assert "KEEP=1 goes with DEVICE=cpu" in capsys.readouterr().err
 
@@ -207,7 +207,8 @@ def test_a_report_shows_the_rows_of_the_device_that_was_asked_for(home: Path) ->
     made_of, provenance = row.made_of | {"device": "cuda"}, row.provenance | {"device": "Wonder 9000"}
     store.write(replace(row, key=other.key(), made_of=made_of, provenance=provenance))
     for one, name in ((tiny(), None), (other, "Wonder 9000")):
-        [found] = evidence.own("smoke", evidence.wanted([one])).found()
+        found = one.stored()
+        assert found is not None
         assert found.made_of["device"] == one.device
         assert ("computed on Wonder 9000" in tables.caption([found])) == (name is not None)
 

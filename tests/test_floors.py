@@ -137,9 +137,9 @@ def _names_from_regnde(name: str) -> Iterator[str]:
 
 
 READERS = (
-    "runs.store runs.device runs.provenance runs.source report.tables report.evidence report.ratios report.claims "
-    "report.papers report.report report.front report.page report.caveats report.publish report.output plots.base "
-    "plots.report notebooks.stamps notebooks.runner notebooks.progress doctor cli"
+    "runs.store runs.device runs.provenance runs.source report.tables report.evidence report.claims report.answer "
+    "report.papers report.report report.front report.page report.history report.objections report.publish "
+    "report.output plots.base plots.report plots.study notebooks.stamps notebooks.runner notebooks.progress doctor cli"
 )
 
 

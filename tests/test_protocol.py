@@ -13,11 +13,13 @@ import yaml
 
 from reproduce import checkout
 from reproduce.report import verdicts
-from reproduce.runs import committed, protocol
+from reproduce.runs import protocol, store
 from reproduce.runs.registered import PATH, registered
 from reproduce.runs.store import Row
 
-ROWS = [(stage, row) for stage in protocol.STAGES for name in protocol.names() for row in committed.rows(stage, name)]
+ROWS = [
+    (stage, row) for stage in protocol.STAGES for name in protocol.names() for row in store.committed_rows(stage, name)
+]
 WORDS = (checkout.ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 
 
@@ -65,7 +67,7 @@ def test_every_committed_row_is_a_run_of_the_protocol_with_the_settings_that_it_
 
     for stage, runs_of in protocol.STAGES.items():
         for name in protocol.names():
-            rows = committed.rows(stage, name)
+            rows = store.committed_rows(stage, name)
             listed = {
                 json.dumps([r.experiment, r.regularizer, r.seed, r.part, r.instead()], sort_keys=True)
                 for r in runs_of(name)

@@ -123,7 +123,8 @@ def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) ->
 
 def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    assert study.chosen_ways() == {}
+    assert study.chosen_ways("mnist_ode") == {}
+    assert study.chosen_penalty("mnist_ode") is None
 
 
 # For readers
@@ -132,13 +133,25 @@ def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.M
 def test_the_tables_say_ratio_interval_gain_and_verdict_of_each_form(rows: list[Row]) -> None:
     judged = study.ledger(rows)
     ledger = study_tables.ledger(judged)
-    (line,) = ledger[(ledger["id"] == "C06") & (ledger["form"] == "ours")].to_dict("records")
-    assert re.fullmatch(r"0\.3\dx \[0\.3\d, 0\.3\d\]", line["ours over theirs"])
-    assert (line["direction"], line["agreement"], line["gain"]) == ("below 1", "better than printed", "kept")
-    assert line["would have found"] == ""
+    (line,) = ledger[ledger["id"] == "C06"].to_dict("records")
+    said = r"\*\*below 1\*\*, better than printed, gain kept: 0\.3\dx \[0\.3\d, 0\.3\d\], kept [\d.]+ \[[\d., ]+\]"
+    assert re.fullmatch(said, line["our form"]), "and no power, for it is decided"
+    assert line["the papers' code"] == NOT_RUN
     head = study_tables.head(judged).set_index("form")
-    assert head.loc["ours", "direction: below 1"] >= 1
-    assert head.loc["released", NOT_RUN] == head.loc["released", "claims"]
+    assert "below 1" in head.loc["our form", "direction"]
+    assert head.loc["the papers' code", NOT_RUN] == head.loc["the papers' code", "claims"]
+
+
+def test_an_undecided_claim_says_what_such_rows_would_have_found(rows: list[Row]) -> None:
+    rng = np.random.default_rng(1)
+    wide = [replace(r, nfe=r.nfe * math.exp(rng.normal(0.9, 2.0))) if r.regularizer != "none" else r for r in rows]
+    (one,) = [one for one in study.ledger(wide) if (one.claim.id, one.form) == ("C06", "ours")]
+    assert one.direction == verdicts.DIRECTION[2]
+    found = re.search(r"would have found (0\.\d+)x", study_tables.cell(one))
+    assert found
+    error = stats.sem([math.log(a.nfe / b.nfe) for a, b in zip(wide[2::3], wide[0::3], strict=True)])
+    hand = math.exp(-error * (stats.t.ppf(0.975, 9) + stats.t.ppf(0.8, 9)))
+    assert float(found[1]) == pytest.approx(hand, abs=0.005)
 
 
 def test_the_sentence_counts_experiments_and_not_lines(rows: list[Row]) -> None:

@@ -263,7 +263,7 @@ def test_committed_rows_come_back_where_their_key_is_still_right(laboratory: Pat
     assert committed.keep("rates", "cifar10_ode", runs) == 0
     for path in store.results_folder("quick").glob("*/*.json"):
         path.unlink()
-    path = committed.path_of("rates", "cifar10_ode")
+    path = store.committed_path("rates", "cifar10_ode")
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0].replace(json.loads(lines[0])["key"], "0" * 16), *lines[1:]]) + "\n")
     assert committed.restore(["cifar10_ode"]) == (2, 1)
@@ -272,11 +272,11 @@ def test_committed_rows_come_back_where_their_key_is_still_right(laboratory: Pat
 
 
 def test_a_broken_line_of_committed_rows_is_named(laboratory: Path) -> None:
-    path = committed.path_of("rates", "cifar10_ode")
+    path = store.committed_path("rates", "cifar10_ode")
     path.parent.mkdir(parents=True)
     path.write_text("{}\n")
     with pytest.raises(ValueError, match="line 1 is not a readable row"):
-        committed.rows("rates", "cifar10_ode")
+        store.committed_rows("rates", "cifar10_ode")
 
 
 def test_the_curve_of_a_part_is_measured_on_its_first_examples_alone() -> None:

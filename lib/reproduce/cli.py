@@ -71,9 +71,7 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Make the report from the rows that are stored; with --keep, have git see rows, pictures and README block."""
-    if options.keep:
-        print(publish.rows(options.profile))
+    """Make the report from the rows that are stored; with --keep, have git see pictures and README block."""
     [outcome] = runner.run(options.profile, only=runner.REPORT[:2], jobs=1, wait=options.wait)
     output.write_page(options.profile)
     if outcome.failure:
@@ -153,7 +151,7 @@ def study(options: argparse.Namespace) -> int:
             kept = committed.keep(options.stage, name, runs) if options.keep else 0
         chosen = "; its ladders choose anew" if choose.update([name]) else ""
         print(
-            f"{options.stage} of {name}: {len(runs)} rows, {kept} of them new in {committed.FOLDER}{chosen}", flush=True
+            f"{options.stage} of {name}: {len(runs)} rows, {kept} of them new in {store.COMMITTED}{chosen}", flush=True
         )
     return OK
 
@@ -209,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         if "jobs" in options:
             made.add_argument("--jobs", type=int, help="processes (default: one for each core)")
         if "keep" in options:
-            made.add_argument("--keep", action="store_true", help="copy rows, pictures and times to what git tracks")
+            made.add_argument("--keep", action="store_true", help="copy pictures and times to what git tracks")
             made.add_argument("--wait", action="store_true", help="wait while another process reproduces in this clone")
         return made
 

@@ -72,6 +72,7 @@ QUICK = chosen(
             Entry(regularizers=("global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
             Entry(
                 regularizers=("none", "local_unbiased", "no_dynamics"),
+                seeds=ONE_SEED,
                 but={"host": "torchsde", "steps": 2000, "regularizers": CLOSED_SETTINGS},
             ),
         ),

@@ -47,7 +47,8 @@ class Look:
 def look(name: str) -> Look:
     """Return the look of a regularizer, the same in every figure; variants and sums differ by marker and dash."""
     i, first = tables.rank(name), name.partition(":")[0].split("+")[0]
-    shift = i + (sum(map(ord, name)) if set(name) & set(":+") else 0)
+    more = sum(map(ord, name)) if set(name) & set(":+") else 0
+    shift = i + more + (more > 0 and 0 in (more % len(MARKERS), more % len(DASHES)))  # never that of the plain one
     return Look(REGULARIZERS.get(first, (0.0, 0.0, 0.0)), MARKERS[shift % len(MARKERS)], DASHES[shift % len(DASHES)])
 
 

@@ -7,10 +7,47 @@ from typing import Literal
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reproduce.plots.palette import look
+from reproduce.plots.report import panels
 from reproduce.report import study, tables
+from reproduce.report.evidence import Evidence
+from reproduce.runs.curves import curve
 from reproduce.runs.store import Row
+
+LINES = (tables.VANILLA, "none:decay", "global_error", "taynode", "local_biased")
+"""What is drawn for every experiment, and beside it the local penalty that the ladders chose."""
+
+
+def drawn(experiment: str, part: Evidence) -> list[str]:
+    """Return the lines that a picture of an experiment shows: those of LINES that have rows, and the chosen penalty."""
+    there = {row.regularizer for row in part.of(experiment)}
+    ours = study.chosen_penalty(experiment)
+    return [name for name in dict.fromkeys([*LINES, *([ours] if ours else [])]) if name in there]
+
+
+def gains(part: Evidence, *, what: str = "evaluations") -> Figure:
+    """Draw `gain_against_cost` for each experiment that is complete, with one legend for all."""
+    names = part.complete()
+    fig, axes = panels(len(names), width=4.2, height=3.7)
+    seen: list[str] = []
+    for ax, name in zip(axes, names, strict=True):
+        lines = drawn(name, part)
+        seen += lines
+        gain_against_cost(part.rows, name, lines, ax=ax, what=what)
+        ax.set_ylabel("")
+    for ax in axes[::3]:
+        ax.set_ylabel("share of vanilla's gain kept")
+    handles = [
+        Line2D([], [], color=of.color, marker=of.marker, linestyle=of.dash, label=tables.label(name))
+        for name in tables.in_order(seen)
+        for of in [look(name)]
+    ]
+    if handles:
+        fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    return fig
 
 
 def gain_against_cost(
@@ -28,23 +65,50 @@ def gain_against_cost(
         ax: axes; None: the current ones.
         what: 'evaluations' or 'seconds'.
     """
-    ax = ax or plt.gca()
+    ax, lowest = ax or plt.gca(), 0.7
     for name in lines:
         found, seen = study.points(rows, experiment, name), look(name)
         for point in found:
             fill: Literal["full", "none"] = "full" if point.way[1] is None else "none"  # fixed steps, adaptive ones
             at = getattr(point, what), point.kept[0]
-            ax.plot(*at, color=seen.color, marker=seen.marker, ms=5, alpha=0.5, fillstyle=fill)
+            ax.plot(*at, color=seen.color, marker=seen.marker, ms=4, alpha=0.4, fillstyle=fill, linestyle="none")
         best = study.frontier(found)
         if not best:
             continue
         x, y = [getattr(point, what) for point in best], [point.kept[0] for point in best]
+        lowest = min(lowest, y[0] - 0.05)
         ax.step(x, y, where="post", color=seen.color, linestyle=seen.dash, label=tables.label(name))
         ends = [[p.kept[0] - p.kept[1] for p in best], [p.kept[2] - p.kept[0] for p in best]]
         ax.errorbar(x, y, yerr=ends, color=seen.color, linestyle="none", linewidth=1)
     ax.axhline(study.rules()["gain"], color="0.4", linewidth=1)
     ax.axhline(0.0, color="0.4", linewidth=1)
-    ax.set(xscale="log", ylim=(-0.1, 1.15), ylabel="share of vanilla's gain that is kept")
+    ax.set(xscale="log", ylim=(max(lowest, -0.1), 1.1), ylabel="share of vanilla's gain that is kept")
+    if what == "evaluations":
+        ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256], ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
+        ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
-    ax.set_title(experiment)
+    ax.set_title(tables.title(experiment), fontsize="medium")
+    return ax
+
+
+def ways(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw every way to solve some models, one for each row: its evaluations against the metric.
+
+    A stair joins the ways that beat everything cheaper. Filled marks are fixed steps, hollow ones adapt them.
+    The metric is signed so that higher is better.
+    """
+    ax = ax or plt.gca()
+    for row in rows:
+        seen, found = look(row.regularizer), curve(row)
+        for (_, tolerance, _), (value, nfe) in found.items():
+            fill: Literal["full", "none"] = "full" if tolerance is None else "none"
+            ax.plot(nfe, value, color=seen.color, marker=seen.marker, ms=5, fillstyle=fill, linestyle="none")
+        best: list[tuple[float, float]] = []
+        for value, nfe in sorted(found.values(), key=lambda pair: (pair[1], -pair[0])):
+            if not best or value > best[-1][1]:
+                best.append((nfe, value))
+        ax.step(*zip(*best, strict=True), where="post", color=seen.color, linestyle=seen.dash,
+                label=tables.label(row.regularizer))  # fmt: skip
+    ax.set(xscale="log", xlabel="evaluations of f for one prediction", ylabel=rows[0].metric.replace("_", " "))
+    ax.legend()
     return ax

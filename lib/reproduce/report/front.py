@@ -1,23 +1,23 @@
-"""The README's generated block: the summary picture, the ledger's head, the times of whole runs (no torch)."""
+"""The README's generated block: the first picture, the answer, the times of whole runs (no torch)."""
 
 from __future__ import annotations
 
 import json
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import caveats, claims, report, tables
-from reproduce.report.claims import Book
-from reproduce.report.evidence import Evidence, kept
+from reproduce.report import answer, history, tables
+from reproduce.report.evidence import Evidence, study
+from reproduce.report.study import ledger
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
-PICTURE = "13_gain_against_nfe"
+PICTURE = "13_gain_against_cost"
 BLOCK = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 LINE = re.compile(r"^\* (\w+): ([\d.]+) min on (\d+) cores, commit (\S+), (\d{4}-\d\d-\d\d)$", re.MULTILINE)
 
@@ -41,8 +41,7 @@ def read_times(readme: str) -> dict[str, Time]:
 
 def block(times: Mapping[str, Time]) -> str:
     """Return the block's content: a function of the committed rows, claims and picture, and of the times given."""
-    parts = [part for part in map(kept, ("quick", "paper")) if part.found()]
-    return "\n\n".join(text for text in (_picture(), _ledger(parts), _times(times)) if text)
+    return "\n\n".join(text for text in (_picture(), _answer(study()), _times(times)) if text)
 
 
 def _picture() -> str:
@@ -53,37 +52,26 @@ def _picture() -> str:
     return f"{_wrapped('![' + content['alt'] + ']')}(figures/{PICTURE}.png)\n\n*{content['caption']}*"
 
 
-def _ledger(parts: Sequence[Evidence]) -> str:
+def _answer(part: Evidence) -> str:
     links = (
-        "Every claim with its rule and verdict, and the papers' tables beside ours: notebook "
+        "Every claim with its verdicts, every way to solve, and the papers' tables beside ours: lesson "
         "[13 report](notebooks/13_report.ipynb), which a run leaves as one page, `build/<profile>/13_report.html`. "
-        "Where we depart from the papers: [DEVIATIONS.md](DEVIATIONS.md)."
+        "What was registered: [PROTOCOL.md](PROTOCOL.md). Departures from the papers: [DEVIATIONS.md](DEVIATIONS.md)."
     )
-    if not parts:
-        return _wrapped(f"**Claims of the papers:** no rows are committed yet. {links}")
-    rules = claims.book()
-    goals = [report.goal_in_words(rules, part) for part in parts if part.profile == rules.goal["profile"]]
-    head = f"**{len(rules.claims)} claims of the papers**, judged on the committed rows:"
-    short = _wrapped(
-        f"**Local penalties against vanilla, published and measured** (rows: {parts[0].name}; ratios of means over "
-        "seeds, with intervals):"
+    if not part.complete():
+        return "\n\n".join(map(_wrapped, (answer.state(part), history.in_one_sentence(), links)))
+    equal, matched = answer.equal_tolerance(part, in_full=False), answer.matched_error(part, in_full=False)
+    found = ledger(part.judged())
+    table = tables.markdown(answer.in_short(part))
+    head = (
+        "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data:"
     )
-    blocks = [short, tables.markdown(report.in_short(rules, parts[0])), head]
-    blocks += [tables.markdown(report.head(rules, parts)), *map(_wrapped, goals)]
-    return "\n\n".join([*blocks, _caveats(rules, parts[0]), _wrapped(links)])
+    said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
+    return "\n\n".join([*map(_wrapped, (equal, matched, head)), table, *map(_wrapped, said)])
 
 
-def _caveats(rules: Book, part: Evidence) -> str:
-    """What to know before believing the tables above, and the cheap alternative."""
-    lines = "\n".join(_wrapped(f"* {line}", indent="  ") for line in caveats.caveats(rules, part))
-    other = caveats.loosened_in_words(part)
-    table = [_wrapped(other), tables.markdown(caveats.loosened(part))] if other else []
-    return "\n\n".join(["**Before you believe the tables above:**", lines, *table])
-
-
-def _wrapped(text: str, *, indent: str = "") -> str:
-    lines = textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent)
-    return "\n".join(lines)
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
 
 def _times(times: Mapping[str, Time]) -> str:

@@ -10,7 +10,7 @@ STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 76rem;
        padding: 1.5rem; }
-p, li { max-width: 46rem; }
+p, li { max-width: 54rem; }
 h1, h2, h3 { line-height: 1.25; margin-top: 2.2rem; }
 a.anchor-link { display: none; }
 .jp-RenderedHTMLCommon, .output_markdown { overflow-x: auto; }
@@ -19,6 +19,12 @@ th, td { border: 1px solid #c8c8c8; padding: .3rem .5rem; text-align: left; vert
 th { background: #f0f0f0; }
 tr:nth-child(even) td { background: #f8f8f8; }
 img { max-width: 100%; height: auto; }
+nav ol { columns: 2 22rem; max-width: 54rem; }
+@page { size: A4 landscape; margin: 12mm; }
+@media print {
+  body { font-size: 10pt; max-width: none; padding: 0; } table { font-size: 7.5pt; } img { max-height: 17cm; }
+  h2, h3 { break-after: avoid; } tr, img { break-inside: avoid; }
+}
 pre { white-space: pre-wrap; }
 code { background: #f2f2f2; padding: 0 .2em; }
 """
@@ -27,6 +33,19 @@ LOADS = re.compile(
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
+
+
+HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)(?=<a class="anchor-link|</h2>)', re.DOTALL)
+"""A section's heading as nbconvert writes it: its id, and its words."""
+
+
+def _with_contents(body: str) -> str:
+    """Return the page's body with a list of its sections after the title."""
+    found = HEADING.findall(body)
+    if not found or "</h1>" not in body:
+        return body
+    links = "".join(f'<li><a href="#{name}">{words.strip()}</a></li>' for name, words in found)
+    return body.replace("</h1>", f'</h1>\n<nav aria-label="Contents"><ol>{links}</ol></nav>', 1)
 
 
 def page(notebook: Any) -> str:
@@ -44,6 +63,7 @@ def page(notebook: Any) -> str:
     body = re.sub(r"<style\b.*?</style>", "", exporter.from_notebook_node(notebook)[0], flags=re.DOTALL | re.IGNORECASE)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
+    body = _with_contents(body)
     title = next((line[2:] for cell in notebook.cells for line in cell.source.splitlines() if line[:2] == "# "), "")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return (

@@ -1,49 +1,33 @@
-"""The papers' tables beside ours: published lines, our lines profile by profile, ratios to vanilla (no torch)."""
+"""The papers' tables beside ours: the published line of each regularizer, then ours, part by part (no torch)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from reproduce.report import tables
-from reproduce.report.evidence import Evidence, Group
-from reproduce.report.ratios import Comparison, compare
-from reproduce.report.tables import VANILLA, in_order, label
+from reproduce.report import effects, study_tables, tables
+from reproduce.report.effects import Seeds
+from reproduce.report.evidence import Evidence
+from reproduce.report.study import lines_of
+from reproduce.report.tables import CONTROL, TITLES, VANILLA, in_order, label
+from reproduce.report.verdicts import Line, Lines
 
-SHORT = "†"
-"""Marks a cell that averages fewer seeds than the profile lists."""
-
-NOT_RUN = "not run"
-TITLES = {
-    "spiral_ode": "Spiral, neural ODE",
-    "spiral_sde": "Spiral, neural SDE",
-    "mnist_ode": "MNIST, neural ODE",
-    "mnist_sde": "MNIST, neural SDE",
-    "physionet": "PhysioNet 2012, latent ODE",
-    "cifar10_ode": "CIFAR-10, neural ODE",
-    "cifar10_multiscale_ode": "CIFAR-10, multiscale neural ODE",
-    "digits_cnf": "Digits, density by a continuous flow",
-}
-"""Experiments for readers, in the order of the report; others follow by name."""
-
-
-def experiments(parts: Sequence[Evidence]) -> list[str]:
-    """Return every experiment that is published or run, in the order of the report."""
-    names = {*tables.published(), *(name for part in parts for name in part.experiments())}
-    names -= {"abstract_claims", "memory_by_gradient_method"}
-    return sorted(names, key=lambda name: (list(TITLES).index(name) if name in TITLES else len(TITLES), name))
-
-
-def title(regularizer: str, variant: str = "") -> str:
-    """Return the name for readers of a table line."""
-    return label(regularizer) + (f" ({variant})" if variant else "")
-
-
+TIMES = ("train_hours", "train_seconds", "train_seconds_per_batch")
+COLUMNS = ("from", "seeds", "test", "gain kept", "evaluations", "over vanilla's", "predict", "faster", "train",
+           "trains faster")  # fmt: skip
 PUBLISHED_NAMES = {"vanilla": VANILLA, "global_both": "global_error+global_stiffness"}
 """Names of paper_results.yaml that are others in the menu."""
+
+
+def experiments(parts: Iterable[Evidence]) -> list[str]:
+    """Return every experiment that is published or registered, in the order of the report."""
+    names = {*tables.published(), *(name for part in parts for name in part.wanted)}
+    names -= {"abstract_claims", "memory_by_gradient_method"}
+    return sorted(names, key=lambda name: (list(TITLES).index(name) if name in TITLES else len(TITLES), name))
 
 
 def published_rows(experiment: str) -> dict[str, dict[str, Any]]:
@@ -52,59 +36,42 @@ def published_rows(experiment: str) -> dict[str, dict[str, Any]]:
     return {PUBLISHED_NAMES.get(name, name): row for name, row in rows.items()}
 
 
-def published_ratio(rows: Mapping[str, Mapping[str, Any]], name: str, key: str) -> float:
-    """Return a published entry / vanilla's; NaN where one is missing or was measured by the other paper."""
+def published_ratio(rows: Mapping[str, Mapping[str, Any]], name: str, *keys: str) -> float:
+    """Return a published entry / vanilla's of the first key that has one; NaN where there is none.
+
+    There is none, either, where the two were measured by different papers.
+    """
     row, vanilla = rows.get(name, {}), rows.get(VANILLA, {})
-    comparable = key in row and key in vanilla and row.get("from") == vanilla.get("from") and name != VANILLA
-    return float(row[key][0] / vanilla[key][0]) if comparable else math.nan
+    if name == VANILLA or row.get("from") != vanilla.get("from"):
+        return math.nan
+    return next((float(row[key][0] / vanilla[key][0]) for key in keys if key in row and key in vanilla), math.nan)
 
 
 def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame:
-    """Return the paper's table beside ours: for each regularizer the published line, then ours, profile by profile.
-
-    A line without rows says "not run"; a cell that averages fewer seeds than its profile lists is marked.
-    """
+    """Return the paper's table beside ours: for each regularizer the published line, then ours, part by part."""
     published = published_rows(experiment)
-    ours = [(part, *line) for part in parts if _has(part, experiment) for line in part.lines(experiment)]
-    lines: list[dict[str, str]] = []
-    for name in in_order([*published, *(regularizer for _, _, regularizer, _ in ours)]):
+    ours = {part.name: lines_of(part.of(experiment)) for part in parts}
+    metrics = {row.metric for part in parts for row in part.of(experiment)}
+    names = in_order([*published, *(line for lines in ours.values() for _, line in lines)])
+    found: list[dict[str, str]] = []
+    for name in names:
         if name in published:
-            lines.append({"regularizer": title(name), **_published_line(published, name, experiment)})
-        for part, tolerance, regularizer, variant in ours:
-            if regularizer == name:
-                against = compare(part, experiment, name, tolerance, variant)
-                lines.append({"regularizer": title(name, variant), **_own_line(part, tolerance, against)})
-    return pd.DataFrame(lines)
-
-
-def short_line(experiment: str, regularizer: str, tolerance: float, part: Evidence) -> dict[str, str]:
-    """Return one line of the report's first table: ratios to vanilla, the published ones beside ours."""
-    published, columns = published_rows(experiment), ("NFE ratio", "faster")
-    theirs = _published_line(published, regularizer, experiment) if regularizer in published else {}
-    ours = _own_line(part, tolerance, compare(part, experiment, regularizer, tolerance))
-    line = {"experiment": TITLES.get(experiment, experiment), "penalty": title(regularizer)}
-    for column in columns:
-        line |= {f"{column}, published": theirs.get(column, ""), f"{column}, ours": ours[column]}
-    return line | {name: ours[name] for name in ("gain kept", "seeds", "tolerance")}
-
-
-def _has(part: Evidence, experiment: str) -> bool:
-    return any(row.experiment == experiment for row in part.found())
+            found.append({"regularizer": label(name), **_published_line(published, name, experiment)})
+        for part, lines in ours.items():
+            if (experiment, name) in lines:
+                cells = _own_line(lines, experiment, name, next(iter(metrics)))
+                found.append({"regularizer": label(name), "from": part, **cells})
+    return pd.DataFrame(found)
 
 
 def not_run(experiment: str, parts: Sequence[Evidence]) -> str:
-    """Return a sentence on the parts of the evidence that have no row of an experiment; empty if all have some."""
-    if not any(experiment in part.experiments() for part in parts):
-        return "**Not run yet**: this project has no such experiment; the published lines stand alone."
-    missing = [part.name for part in parts if not _has(part, experiment)]
-    return f"**Not run**: {'; '.join(missing)}." if missing else ""
-
-
-COLUMNS = ("from", "tolerance", "seeds", "test", "gain kept", "NFE", "NFE ratio", "predict", "faster", "train",
-           "trains faster")  # fmt: skip
-
-
-TIMES = ("train_hours", "train_seconds", "train_seconds_per_batch")
+    """Return a sentence on the parts of the evidence that lack rows of an experiment; empty if none does."""
+    short = [
+        f"{part.name} has {len(part.of(experiment))} of {part.wanted.get(experiment, 0)} rows"
+        for part in parts
+        if len(part.of(experiment)) < part.wanted.get(experiment, 0)
+    ]
+    return f"**Not complete**: {'; '.join(short)}." if short else ""
 
 
 def _published_line(rows: Mapping[str, Mapping[str, Any]], name: str, experiment: str) -> dict[str, str]:
@@ -113,12 +80,12 @@ def _published_line(rows: Mapping[str, Mapping[str, Any]], name: str, experiment
     source = str(row.get("from") or tables.published()[experiment]["source"].split(",")[0])
 
     def ratio(*keys: str, faster: bool = True) -> str:
-        found = [value for key in keys if not math.isnan(value := published_ratio(rows, name, key))]
-        return "" if not found else f"{1 / found[0] if faster else found[0]:.2f}x"
+        found = published_ratio(rows, name, *keys)
+        return "" if math.isnan(found) else f"{1 / found if faster else found:.2f}x"
 
     cells = dict.fromkeys(COLUMNS, "") | {"from": f"published, {source}"}
     cells["test"] = _published(row, {"test_acc": " %", "test_loss": " x 1e-3", "mse": ""})
-    cells["NFE"], cells["NFE ratio"] = _published(row, {"nfe": ""}), ratio("nfe", faster=False)
+    cells["evaluations"], cells["over vanilla's"] = _published(row, {"nfe": ""}), ratio("nfe", faster=False)
     cells["predict"], cells["faster"] = _published(row, {"predict_seconds": " s"}), ratio("predict_seconds")
     cells["train"] = _published(row, dict(zip(TIMES, (" h", " s", " s per batch"), strict=True)))
     cells["trains faster"] = ratio(*TIMES)
@@ -129,42 +96,43 @@ def _published(row: Mapping[str, Any], units: Mapping[str, str]) -> str:
     return next((f"{row[key][0]:g} ± {row[key][1]:g}{unit}" for key, unit in units.items() if key in row), "")
 
 
-def _own_line(part: Evidence, tolerance: float, against: Comparison) -> dict[str, str]:
-    cells = dict.fromkeys(COLUMNS, NOT_RUN) | {"from": part.name, "tolerance": f"{tolerance:g}"}
-    if not against.ours.rows:
-        return cells
-    row = against.ours.rows[0]
-    percent = row.metric == "accuracy"
-    mark = _mark(against.ours)
-    cells["seeds"] = against.seeds
-    cells["test"] = spread(against.ours, "metric", scale=100 if percent else 1, digits=4 if percent else 3)
-    cells["test"] += (" %" if percent else f" ({row.metric})") + mark
-    cells["gain kept"] = _gain(against)
-    cells["NFE"] = spread(against.ours, "nfe", digits=4) + mark
-    cells["predict"] = spread(against.ours, "predict", scale=1e3) + " ms" + mark
-    cells["train"] = spread(against.ours, "train") + " s" + mark
-    ratios = {"NFE ratio": against.nfe, "faster": against.predict, "trains faster": against.train}
-    for column, ratio in ratios.items():
-        if row.regularizer in (VANILLA, tables.CONTROL):
-            cells[column] = ""
-        elif ratio is not None:
-            cells[column] = (ratio if column == "NFE ratio" else ratio.inverse()).text()
-            cells[column] += _mark(against.ours, against.vanilla)
-    return cells
+def _own_line(lines: Lines, experiment: str, name: str, metric: str) -> dict[str, str]:
+    ours, vanilla = lines[experiment, name], lines.get((experiment, VANILLA))
+    control = lines.get((experiment, CONTROL))
+    percent = metric == "accuracy"
+    values = {seed: abs(value) if metric == "mse" else value for seed, value in ours.values.items()}
+    cells = {
+        "seeds": str(len(ours.values)),
+        "test": spread(values, scale=100 if percent else 1, digits=4) + (" %" if percent else f" ({metric})"),
+        "gain kept": "",
+        "evaluations": spread(ours.costs["nfe"], digits=4),
+        "predict": spread(ours.costs["predict"], scale=1e3) + " ms",
+        "train": spread(ours.costs["train"]) + " s",
+    }
+    if vanilla is None or name in (VANILLA, CONTROL):
+        return cells | dict.fromkeys(("over vanilla's", "faster", "trains faster"), "")
+    if control is not None:
+        level = study_tables.rules()["level"]
+        cells["gain kept"] = study_tables.kept_text(
+            effects.kept_interval(ours.values, vanilla.values, control.values, level=level)
+        )
+    return cells | {
+        "over vanilla's": _ratio(ours, vanilla, "nfe"),
+        "faster": _ratio(vanilla, ours, "predict"),
+        "trains faster": _ratio(vanilla, ours, "train"),
+    }
 
 
-def _mark(*groups: Group) -> str:
-    return "" if all(group.complete for group in groups) else f" {SHORT}"
+def _ratio(one: Line, other: Line, what: str) -> str:
+    """The ratio over common seeds with its interval; of one seed without."""
+    common = sorted(set(one.costs[what]) & set(other.costs[what]))
+    if len(common) == 1:
+        return f"{one.costs[what][common[0]] / other.costs[what][common[0]]:.2f}x"
+    return study_tables.ratio_text(effects.log_ratio(one.costs[what], other.costs[what]))
 
 
-def _gain(against: Comparison) -> str:
-    """The share of the gain that is kept; why there is none, otherwise."""
-    if not math.isnan(against.gain):
-        return f"{against.gain:z.2f}{_mark(against.ours, against.vanilla, against.control)}"
-    return against.gain_note if "not run" in against.gain_note or "no control" in against.gain_note else "none to keep"
-
-
-def spread(group: Group, what: str, *, scale: float = 1.0, digits: int = 3) -> str:
+def spread(values: Seeds, *, scale: float = 1.0, digits: int = 3) -> str:
     """Return mean and standard deviation over seeds as text, without a deviation for a single seed."""
-    mean, std = scale * group.mean(what), scale * group.std(what)
-    return f"{mean:.{digits}g}" + ("" if math.isnan(std) else f" ± {std:.2g}")
+    found = [scale * value for value in values.values()]
+    mean = f"{statistics.fmean(found):.{digits}g}"
+    return mean + (f" ± {statistics.stdev(found):.2g}" if len(found) > 1 else "")

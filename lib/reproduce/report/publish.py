@@ -1,37 +1,27 @@
-"""KEEP=1: copy what a run left to where git tracks it: rows, pictures, and the README's generated block."""
+"""KEEP=1: copy what a run left to where git tracks it: its pictures, and the README's generated block."""
 
 from __future__ import annotations
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import evidence, front
-from reproduce.report.output import shown
+from reproduce.report import front
 from reproduce.runs import device, store
 
 PICTURES_OF = "quick"
 """The profile whose pictures are the published ones."""
-CPU_ONLY = "committed rows were all made on the CPU, and no table mixes devices: KEEP=1 goes with DEVICE=cpu"
-
-
-def rows(profile: str) -> str:
-    """Copy this machine's rows to the committed ones; return what was done, in words.
-
-    Raises:
-        ValueError: the rows asked for are those of another device than the CPU; as `evidence.keep`.
-    """
-    if device.asked() != "cpu":
-        raise ValueError(CPU_ONLY)
-    from reproduce.runs.run import needed  # here, since PyTorch takes seconds
-
-    kept = evidence.keep(profile, evidence.wanted(needed(profile)))
-    return f"{len(kept.found())} of {len(kept.wanted)} rows kept in {shown(store.committed_folder(profile))}"
+CPU_ONLY = "published pictures were all drawn from rows of the CPU: KEEP=1 goes with DEVICE=cpu"
 
 
 def pictures(profile: str) -> str:
     """Copy a profile's pictures to the published ones, and remove published ones that the profile has no more.
 
     Only the lessons that have pictures here count: those of the others stay. Profiles but PICTURES_OF publish none.
+
+    Raises:
+        ValueError: the rows asked for are those of another device than the CPU.
     """
+    if device.asked() != "cpu":
+        raise ValueError(CPU_ONLY)
     made, published = store.figures_folder(profile), checkout.ROOT / "figures"
     if profile != PICTURES_OF or not made.is_dir():
         return "no pictures published"

@@ -25,14 +25,33 @@ def rules() -> dict[str, Any]:
     return found
 
 
-def chosen_ways() -> dict[str, dict[str, Name]]:
-    """Return experiment -> line -> the way to solve that its ladder chose: chosen.json."""
+LOCAL = ("local_biased", "local_unbiased")
+PENALIZED = (*LOCAL, "local_biased:few", "local_biased:loose", "local_biased:coarse")
+"""Lines of our form of the local penalty, and those of them that are made for few steps."""
+
+
+def chosen(experiment: str) -> dict[str, Any]:
+    """Return what the ladders of an experiment chose (chosen.json); nothing before they did."""
     path = checkout.ROOT / "data" / "reference" / "chosen.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {
-        name: {line: (way[0], way[1], way[2]) for line, way in of.get("ways", {}).items()}
-        for name, of in content.items()
-    }
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, Any] = content.get(experiment, {})
+    return found
+
+
+def chosen_ways(experiment: str) -> dict[str, Name]:
+    """Return line -> the way to solve that its ladder chose."""
+    return {line: (way[0], way[1], way[2]) for line, way in chosen(experiment).get("ways", {}).items()}
+
+
+def chosen_penalty(experiment: str) -> str | None:
+    """Return the line of the local penalty with the fewest evaluations on the ladders' held-out data; None before.
+
+    Only those that keep the gain there count, if any does; of equals the one that keeps most.
+    """
+    asked, gains = rules()["held_out_gain"], chosen(experiment).get("gains", {})
+    able = {line: of for line, of in gains.items() if line in PENALIZED and of["held_out_gain"] >= asked}
+    able = able or {line: of for line, of in gains.items() if line in PENALIZED}
+    return min(able, key=lambda line: (able[line]["evaluations"], -able[line]["held_out_gain"]), default=None)
 
 
 def lines_of(rows: Sequence[Row]) -> Lines:
@@ -49,16 +68,19 @@ def _line(rows: Sequence[Row]) -> Line:
         "predict": {row.seed: row.seconds["predict"] for row in rows},
         "train": {row.seed: row.seconds["train"] for row in rows},
     }
-    errors = {row.seed: error for row in rows if (error := _error(row)) is not None}
-    return Line({**costs, "error": errors}, {row.seed: value(row) for row in rows})
+    values = {row.seed: value(row) for row in rows}
+    if rows[0].metric != "log_likelihood":
+        costs["error"] = {seed: error_of(of, rows[0].metric) for seed, of in values.items()}
+    return Line(costs, values)
 
 
-def _error(row: Row) -> float | None:
-    """Return the error that a ratio makes sense of: share of wrong answers, mean square; None for a likelihood."""
-    metric = row.metrics[row.metric]
-    if row.metric == "accuracy":
-        return 1.0 - metric
-    return None if row.higher_is_better else metric
+def error_of(value: float, metric: str) -> float:
+    """Return the error that a ratio makes sense of, from a signed value: share of wrong answers, mean square."""
+    return 1.0 - value if metric == "accuracy" else -value
+
+
+def _metric(rows: Sequence[Row], experiment: str) -> str:
+    return next((row.metric for row in rows if row.experiment == experiment), "")
 
 
 def ledger(rows: Sequence[Row]) -> list[Verdict]:
@@ -84,6 +106,9 @@ class Saving:
     """Share of vanilla's gain that is kept, and its interval."""
     cost: str
     """'kept', 'lost', 'undecided': each by itself, the families of the ledger alone are corrected by Holm."""
+    worse: Effect | None
+    """Logarithm of its error over vanilla's as trained; of a likelihood, vanilla's minus its own in nats."""
+    metric: str
     seeds: int
 
     def reached(self, at_most: float) -> bool:
@@ -95,7 +120,7 @@ def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
     """Return the saving of each line at the tolerance of training, the way that both were trained with."""
     lines = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
     return [
-        _saving(experiment, line, None, content.costs["nfe"], content.values, lines)
+        _saving(experiment, line, None, content.costs["nfe"], content.values, lines, _metric(rows, experiment))
         for line, content in lines.items()
         if line not in (VANILLA, CONTROL)
     ]
@@ -117,23 +142,33 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
     if VANILLA not in moved:
         return []
     against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
-    return [_saving(experiment, line, ways[line], *numbers, against) for line, numbers in moved.items()]
+    return [_saving(experiment, line, ways[line], *numbers, against, here[0].metric) for line, numbers in moved.items()]
 
 
 def _saving(
-    experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line]
+    experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line], metric: str
 ) -> Saving:
     given, vanilla, control = rules(), lines.get(VANILLA), lines.get(CONTROL)
-    ratio, cost, kept = None, verdicts.NOT_RUN, (math.nan, math.nan, math.nan)
+    ratio = worse = None
+    cost, kept = verdicts.NOT_RUN, (math.nan, math.nan, math.nan)
     if vanilla is not None:
         ratio = effects.log_ratio(nfe, vanilla.costs["nfe"])
+        worse = _worse(values, vanilla.values, metric)
         if control is not None:
             lost = effects.lost_beyond(values, vanilla.values, control.values, share=given["gain"])
             kept = effects.kept_interval(values, vanilla.values, control.values, level=given["level"])
             pair = None if lost is None else (lost.below(), lost.above())
             cost = effects.sides([pair], COST, 1 - given["level"])[0] or verdicts.NOT_RUN
     mean = math.fsum(nfe.values()) / len(nfe) if nfe else math.nan
-    return Saving(experiment, line, way, mean, ratio, kept, cost, len(nfe))
+    return Saving(experiment, line, way, mean, ratio, kept, cost, worse, metric, len(nfe))
+
+
+def _worse(values: Seeds, vanilla: Seeds, metric: str) -> Effect | None:
+    """Return how much worse values are than vanilla's: see `Saving.worse`."""
+    if metric == "log_likelihood":
+        return effects.mean_effect([vanilla[seed] - values[seed] for seed in sorted(set(values) & set(vanilla))])
+    ours, theirs = ({seed: error_of(value, metric) for seed, value in x.items()} for x in (values, vanilla))
+    return effects.log_ratio(ours, theirs)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from reproduce.report import effects, papers, tables
+from reproduce.report import effects, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import Saving, rules
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Part, Verdict
@@ -39,40 +39,55 @@ def change_text(effect: Effect | None) -> str:
     return f"{100 * math.expm1(effect.mean):+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
+def nats_text(effect: Effect | None) -> str:
+    """Return '+0.31 nats [+0.10, +0.52]' for a difference of log-likelihoods; empty where there is none."""
+    if effect is None:
+        return ""
+    low, high = effect.interval(rules()["level"])
+    return f"{effect.mean:+.2f} nats [{low:+.2f}, {high:+.2f}]"
+
+
+FORM_TITLES = {"ours": "our form", "released": "the papers' code", "text": "the papers' text"}
+"""Forms of the penalty for readers."""
+
+
 def ledger(judged: Sequence[Verdict]) -> pd.DataFrame:
-    """Return one line for each claim, form and part, with the verdicts at the first part of each form."""
-    lines = []
+    """Return one line for each claim: what is printed, and in each form ratio, verdicts, and power where undecided."""
+    of: dict[str, dict[str, str]] = {}
     for one in judged:
-        for i, part in enumerate(one.parts):
-            lines.append(_claim_cells(one, first=i == 0) | _part_cells(one, part))
-    return pd.DataFrame(lines)
+        times = "" if one.claim.measure in ("nfe", "error") else " faster"
+        line = of.setdefault(
+            one.claim.id,
+            {"id": one.claim.id, "claim": one.claim.says, "printed": f"{one.claim.published:g}x{times}"},
+        )
+        line[FORM_TITLES[one.form]] = cell(one)
+    return pd.DataFrame(of.values()).fillna("")
 
 
-def _claim_cells(one: Verdict, *, first: bool) -> dict[str, str]:
-    times = "" if one.claim.measure in ("nfe", "error") else " faster"
-    cells = {
-        "id": one.claim.id,
-        "claim": one.claim.says,
-        "printed": f"{one.claim.published:g}x{times}",
-        "form": one.form,
-        "direction": one.direction,
-        "agreement": one.agreement,
-        "gain": one.cost,
-    }
-    return cells if first else dict.fromkeys(cells, "")
+def cell(one: Verdict) -> str:
+    """Return a claim's verdicts in one form as text: of one part with its numbers, of several with the verdicts alone.
+
+    A part without rows is said to be not run. Ratios are ours over theirs, of times, too.
+    """
+    if one.direction == NOT_RUN:
+        return NOT_RUN
+    said = f"**{one.direction}**, {one.agreement}, gain {one.cost}"
+    if len(one.parts) > 1:
+        return said
+    (part,) = one.parts
+    numbers = [
+        ratio_text(part.ratio),
+        f"kept {kept_text(part.kept)}" if kept_text(part.kept) else "",
+        _power(one, part),
+    ]
+    return f"{said}: {', '.join(filter(None, numbers))}"
 
 
-def _part_cells(one: Verdict, part: Part) -> dict[str, str]:
-    where = papers.TITLES.get(part.experiment, part.experiment)
-    undecided = one.direction == DIRECTION[2] and part.ratio is not None
-    found = math.exp(-effects.detectable(part.ratio, level=rules()["level"])) if undecided and part.ratio else math.nan
-    return {
-        "line": f"{where}: {tables.label(part.line)}",
-        "ours over theirs": ratio_text(part.ratio) or NOT_RUN,
-        "gain kept": kept_text(part.kept),
-        "error": change_text(part.worse),
-        "would have found": "" if math.isnan(found) else f"{found:.2f}x",
-    }
+def _power(one: Verdict, part: Part) -> str:
+    """The ratio that rows of such a spread would have shown with the power of `effects.detectable`."""
+    if one.direction != DIRECTION[2] or part.ratio is None:
+        return ""
+    return f"would have found {math.exp(-effects.detectable(part.ratio, level=rules()['level'])):.2f}x"
 
 
 def head(judged: Sequence[Verdict]) -> pd.DataFrame:
@@ -80,14 +95,16 @@ def head(judged: Sequence[Verdict]) -> pd.DataFrame:
     lines = []
     for form in dict.fromkeys(one.form for one in judged):
         of = [one for one in judged if one.form == form]
-        line: dict[str, str | int] = {"form": form, "claims": len(of)}
-        for title, names, given in (
-            ("direction", DIRECTION, Counter(one.direction for one in of)),
-            ("agreement", AGREEMENT, Counter(one.agreement for one in of)),
-            ("gain", COST, Counter(one.cost for one in of)),
-        ):
-            line |= {f"{title}: {name}": given[name] for name in names}
-        line[NOT_RUN] = sum(one.direction == NOT_RUN for one in of)
+        given = {
+            "direction": Counter(one.direction for one in of),
+            "agreement": Counter(one.agreement for one in of),
+            "gain": Counter(one.cost for one in of),
+        }
+        names = {"direction": DIRECTION, "agreement": AGREEMENT, "gain": COST}
+        line: dict[str, str | int] = {"form": FORM_TITLES[form], "claims": len(of)}
+        for title, counts in given.items():
+            line[title] = ", ".join(f"{counts[name]} {name}" for name in names[title] if counts[name])
+        line[NOT_RUN] = given["direction"][NOT_RUN]
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -97,13 +114,14 @@ def savings(found: Sequence[Saving]) -> pd.DataFrame:
     order = tables.in_order(saving.line for saving in found)
     return pd.DataFrame(
         {
-            "experiment": papers.TITLES.get(saving.experiment, saving.experiment),
+            "experiment": tables.title(saving.experiment),
             "line": tables.label(saving.line),
             "solved by": "as in training" if saving.way is None else words(saving.way),
             "evaluations": f"{saving.evaluations:.1f}",
             "over vanilla's": ratio_text(saving.ratio),
             "gain kept": kept_text(saving.kept),
             "verdict": saving.cost,
+            "error": nats_text(saving.worse) if saving.metric == "log_likelihood" else change_text(saving.worse),
             "seeds": saving.seeds,
         }
         for saving in sorted(found, key=lambda saving: (saving.experiment, order.index(saving.line)))
@@ -114,7 +132,7 @@ def reached(found: Sequence[Saving], *, at_most: float, lines: Sequence[str]) ->
     """Return as one sentence in how many experiments one of the lines reaches a ratio with the gain kept, and which."""
     names = list(dict.fromkeys(saving.experiment for saving in found))
     able = [n for n in names if any(s.reached(at_most) for s in found if s.experiment == n and s.line in lines)]
-    titles = [papers.TITLES.get(name, name) for name in able]
+    titles = [tables.title(name) for name in able]
     what = " or ".join(tables.label(line) for line in lines)
     which = f": {', '.join(titles)}" if titles else ""
     return f"{what}: at most {at_most:g}x the evaluations, with the gain kept, in {len(able)} of {len(names)}{which}."

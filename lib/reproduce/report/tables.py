@@ -27,12 +27,38 @@ LABELS = {
 }
 """Names for readers, in the order of the tables."""
 
+VARIANTS = {
+    "decay": "weight decay",
+    "loose": "trained loosely",
+    "coarse": "trained on two midpoint steps",
+    "few": "weight for few evaluations",
+}
+"""Lines of the study whose variant needs other words."""
+
+TITLES = {
+    "spiral_ode": "Spiral, neural ODE",
+    "spiral_sde": "Spiral, neural SDE",
+    "mnist_ode": "MNIST, neural ODE",
+    "mnist_sde": "MNIST, neural SDE",
+    "physionet": "PhysioNet 2012, latent ODE",
+    "cifar10_ode": "CIFAR-10, neural ODE",
+    "cifar10_multiscale_ode": "CIFAR-10, multiscale neural ODE",
+    "digits_cnf": "Digits, density by a continuous flow",
+}
+"""Experiments for readers, in the order of the report."""
+
+
+def title(experiment: str) -> str:
+    """Return the name of an experiment for readers."""
+    return TITLES.get(experiment, experiment)
+
 
 def label(regularizer: str) -> str:
     """Return the name for readers of a regularizer, of a sum ("a+b"), or of a variant ("a:variant")."""
     base, _, variant = regularizer.partition(":")
     name = " and ".join(LABELS.get(part, part) for part in base.split("+"))
-    return f"{name} ({variant.replace('_', ' ')})" if variant else name
+    words = ", ".join(VARIANTS.get(part, part.replace("_", " ")) for part in variant.split(":"))
+    return f"{name} ({words})" if variant else name
 
 
 def rank(regularizer: str) -> int:
@@ -182,7 +208,9 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a table as GitHub markdown."""
+    """Return a table as GitHub markdown; nothing for one without lines."""
+    if table.empty:
+        return ""
     cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 

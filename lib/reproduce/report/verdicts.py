@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reproduce.report import effects
-from reproduce.report.claims import NOT_RUN, Claim, book
+from reproduce.report.claims import Claim, book
 from reproduce.report.effects import Effect, Seeds
 from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA
@@ -18,6 +18,7 @@ FORMS = {"ours": "", "released": ":released", "text": ":text"}
 DIRECTION = ("below 1", "above 1", "undecided")
 AGREEMENT = ("better than printed", "worse than printed", "compatible")
 COST = ("kept", "lost", "undecided")
+NOT_RUN = "not run"
 PRINTED = {
     "nfe": ("nfe",),
     "predict": ("predict_seconds",),

@@ -5,45 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.runs import protocol, store
 from reproduce.runs.run import Run, slot_of
-from reproduce.runs.store import Row
-
-FOLDER = "data/reference/measured/study"
-
-
-def path_of(stage: str, experiment: str) -> Path:
-    """Return the file of a stage's rows of one experiment: a line of JSON for each."""
-    return checkout.ROOT / FOLDER / stage / f"{experiment}.jsonl"
-
-
-def rows(stage: str, experiment: str) -> list[Row]:
-    """Return the committed rows of a stage; none where there is no file.
-
-    Raises:
-        ValueError: a line is not a row; file and line are named.
-    """
-    path, found = path_of(stage, experiment), []
-    if path.exists():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            found.append(store.parse(line, f"{path}, line {number}"))
-    return found
+from reproduce.runs.store import Row, committed_path, committed_rows
 
 
 def keep(stage: str, experiment: str, runs: Sequence[Run]) -> int:
     """Write this machine's rows of some runs into the file of their stage, by slot; return how many are new there."""
     made = [row for row in map(protocol.stored, runs) if row is not None]
-    before = {slot_of(row): row for row in rows(stage, experiment)}
+    before = {slot_of(row): row for row in committed_rows(stage, experiment)}
     now = {**before, **{slot_of(row): row for row in made}}
     new = sum(row.key != getattr(before.get(slot), "key", None) for slot, row in now.items())
     if new:
         ordered = sorted(now.values(), key=lambda row: (row.regularizer, row.seed, row.key))
         lines = (json.dumps(asdict(row), sort_keys=True, separators=(",", ":")) for row in ordered)
-        write_atomically(path_of(stage, experiment), ("\n".join(lines) + "\n").encode())
+        write_atomically(committed_path(stage, experiment), ("\n".join(lines) + "\n").encode())
     return new
 
 
@@ -67,7 +45,7 @@ def _with_runs(names: Iterable[str], stages: Iterable[str]) -> Iterator[tuple[Ru
     """Yield each committed row with the run of the protocol that has its slot; runs of one seed follow each other."""
     for name in names:
         for stage in stages:
-            of_slot = {slot_of(row): row for row in rows(stage, name)}
+            of_slot = {slot_of(row): row for row in committed_rows(stage, name)}
             runs = protocol.STAGES[stage](name) if of_slot else []
             for run in sorted(runs, key=lambda run: (run.part, run.seed)):
                 if run.slot() in of_slot:

@@ -34,11 +34,8 @@ def seconds_each(runs: Iterable[Run]) -> list[float | None]:
 
 def _rows(experiment: str) -> Iterator[Row]:
     own = [row for profile in store.PROFILES for row in store.rows(profile, experiment)]
-    if own:
-        yield from own
-        return
-    for path in sorted(store.committed_folder("").glob(f"*/{experiment}/*.json")):
-        yield store.read(path)
+    stages = ("rates", "ladders", "study", "published")
+    yield from own or [row for stage in stages for row in store.committed_rows(stage, experiment)]
 
 
 def _seconds(run: Run, rows: list[Row]) -> float | None:

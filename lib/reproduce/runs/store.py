@@ -14,6 +14,7 @@ from reproduce.files import write_atomically
 from reproduce.runs import events
 
 PROFILES = ("smoke", "quick", "paper")
+COMMITTED = "data/reference/measured/study"
 VANILLA, CONTROL = "none", "no_dynamics"
 """Regularizers of a row: none at all; and the control, the same model with its dynamics set to zero, trained alike."""
 
@@ -90,9 +91,20 @@ def figures_folder(profile: str) -> Path:
     return checkout.ROOT / "figures" / profile
 
 
-def committed_folder(profile: str) -> Path:
-    """Return where the committed rows of a profile are."""
-    return checkout.ROOT / "data" / "reference" / "measured" / profile
+def committed_path(stage: str, experiment: str) -> Path:
+    """Return the file of the study's committed rows of a stage and an experiment: a line of JSON for each."""
+    return checkout.ROOT / COMMITTED / stage / f"{experiment}.jsonl"
+
+
+def committed_rows(stage: str, experiment: str) -> list[Row]:
+    """Return the committed rows of a stage and an experiment; none where there is no file.
+
+    Raises:
+        ValueError: a line is not a row; file and line are named.
+    """
+    path = committed_path(stage, experiment)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
 def path_of(row: Row) -> Path:

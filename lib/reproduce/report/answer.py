@@ -1,0 +1,154 @@
+"""The report's first paragraph and the README's: what the study says, in sentences made from its rows (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reproduce.report import effects, study, tables
+from reproduce.report.evidence import Evidence
+from reproduce.report.study import LOCAL, Saving, rules
+from reproduce.report.study_tables import FORM_TITLES, kept_text, ratio_text
+from reproduce.report.tables import CONTROL, VANILLA, title
+from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
+from reproduce.runs.curves import words
+from reproduce.runs.registered import REGISTERED_IN, registered
+
+HOPED = {"equal": 4, "matched": 3}
+"""In how many experiments PROTOCOL.md hopes for each endpoint."""
+
+
+def state(part: Evidence) -> str:
+    """Say how much of the study there is, and which version of the protocol it follows."""
+    done, wanted = len(part.rows), sum(part.wanted.values())
+    left = [title(name) for name in part.wanted if name not in part.complete()]
+    rest = f" Still to be trained: {'; '.join(left)}; what is said is about the others." if left else ""
+    return (
+        f"The study has {done:,} of {wanted:,} rows (protocol version {registered()['version']}, registered in commit "
+        f"{REGISTERED_IN} before its first run).{rest}"
+    )
+
+
+def dynamics_matter(part: Evidence, experiment: str) -> bool:
+    """Return whether vanilla's gain over the control has an interval above zero."""
+    lines = study.lines_of(part.of(experiment))
+    vanilla, control = lines.get((experiment, VANILLA)), lines.get((experiment, CONTROL))
+    if vanilla is None or control is None:
+        return False
+    seeds = sorted(set(vanilla.values) & set(control.values))
+    gain = effects.mean_effect([vanilla.values[seed] - control.values[seed] for seed in seeds])
+    return gain is not None and gain.interval(rules()["level"])[0] > 0
+
+
+def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
+    """Say in how many experiments the local penalties halve the evaluations at equal tolerance, and their ratios."""
+    at_most = rules()["equal_tolerance"]
+    names = [name for name in part.complete() if dynamics_matter(part, name)]
+    found = {name: {s.line: s for s in study.equal_tolerance(part.rows, name) if s.line in LOCAL} for name in names}
+    reached = {line: [n for n in names if line in found[n] and found[n][line].reached(at_most)] for line in LOCAL}
+    either = [name for name in names if any(name in able for able in reached.values())]
+    told = "; ".join(
+        f"{title(name)} {', '.join(f'{_draw(line)} {_short(of)}' for line, of in found[name].items())}"
+        for name in names
+    )
+    counts = ", ".join(f"{_draw(line)} in {len(able)}" for line, able in reached.items())
+    return (
+        f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
+        f"in {len(either)} of {len(names)} experiments where dynamics matter (hoped for: {HOPED['equal']}; {counts})"
+        + (f": {told}." if in_full and told else ".")
+    )
+
+
+def matched_error(part: Evidence, *, in_full: bool = True) -> str:
+    """Say what the cheapest good solve of each model takes, with the same freedom for both sides."""
+    at_most, told, reached = rules()["matched_error"], [], []
+    for name in part.complete():
+        vanilla, ours, decay = _matched(part, name)
+        if vanilla is None or ours is None:
+            continue
+        reached += [name] if ours.reached(at_most) else []
+        beside = f", weight decay {decay.evaluations:.3g} ({_way(decay)}, gain {decay.cost})" if decay else ""
+        told.append(
+            f"{title(name)}: vanilla {vanilla.evaluations:.3g} ({_way(vanilla)}, gain {vanilla.cost}), "
+            f"{tables.label(ours.line)} {ours.evaluations:.3g} ({_way(ours)}), {_short(ours)}{beside}"
+        )
+    return (
+        "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
+        f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
+        f"evaluations, with the gain kept, in {len(reached)} of {len(told)} experiments (hoped for: "
+        f"{HOPED['matched']}). " + (". ".join(told) + "." if in_full and told else "")
+    ).strip()
+
+
+def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
+    """Return vanilla, the local penalty that the ladders chose, and weight decay, each solved in its chosen way."""
+    ways = study.chosen_ways(experiment)
+    found = {saving.line: saving for saving in study.matched_error(part.rows, experiment, ways)}
+    ours = study.chosen_penalty(experiment)
+    return found.get(VANILLA), found.get(ours or ""), found.get("none:decay")
+
+
+def printed(judged: Sequence[Verdict]) -> str:
+    """Say how the papers' claims came out, in our form and in theirs."""
+    lines = []
+    for form, words_of in FORM_TITLES.items():
+        of = [one for one in judged if one.form == form and one.direction != NOT_RUN]
+        direction, agreement, cost = (
+            Counter(getattr(one, name) for one in of) for name in ("direction", "agreement", "cost")
+        )
+        lines.append(
+            f"{words_of}: {direction[DIRECTION[0]]} below 1, {direction[DIRECTION[1]]} above, "
+            f"{direction[DIRECTION[2]]} undecided; {agreement[AGREEMENT[0]]} better than printed, "
+            f"{agreement[AGREEMENT[2]]} compatible, {agreement[AGREEMENT[1]]} worse; gain kept in {cost[COST[0]]}, "
+            f"lost in {cost[COST[1]]}, undecided in {cost[COST[2]]} (of {len(of)} that were run)"
+        )
+    n = len({one.claim.id for one in judged})
+    return f"**The papers' {n} claims**, each judged on its ratio to vanilla, by the penalty in {'. In '.join(lines)}."
+
+
+def paragraphs(part: Evidence) -> list[str]:
+    """Return the answer: state, equal tolerance, matched error, the papers' claims."""
+    judged = study.ledger(part.judged())
+    if not part.complete():
+        return [state(part)]
+    return [state(part), equal_tolerance(part), matched_error(part), printed(judged)]
+
+
+def in_short(part: Evidence) -> pd.DataFrame:
+    """Return one line for each experiment: evaluations as trained, and in the chosen way, of vanilla and local."""
+    lines = []
+    for name in part.complete():
+        equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
+        vanilla, ours, _ = _matched(part, name)
+        if "local_biased" not in equal or vanilla is None or ours is None:
+            continue
+        own, nfe = equal["local_biased"], study.lines_of(part.of(name))[name, VANILLA].costs["nfe"]
+        lines.append(
+            {
+                "experiment": title(name),
+                "vanilla": f"{math.fsum(nfe.values()) / len(nfe):.3g}",
+                "local, biased": f"{own.evaluations:.3g}",
+                "ratio": ratio_text(own.ratio),
+                "gain kept": f"{kept_text(own.kept)}: {own.cost}",
+                "vanilla, chosen way": f"{vanilla.evaluations:.3g} ({_way(vanilla)})",
+                "local, chosen way": f"{ours.evaluations:.3g} ({_way(ours)})",
+                "its ratio": ratio_text(ours.ratio),
+                "its gain kept": f"{kept_text(ours.kept)}: {ours.cost}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _short(saving: Saving) -> str:
+    return f"{ratio_text(saving.ratio)}, gain {saving.cost}"
+
+
+def _way(saving: Saving) -> str:
+    return "as in training" if saving.way is None else words(saving.way)
+
+
+def _draw(line: str) -> str:
+    return line.removeprefix("local_")

@@ -1,0 +1,60 @@
+"""The strongest objections to the study's own report, with the numbers that they rest on (no torch)."""
+
+from __future__ import annotations
+
+from reproduce.report import study
+from reproduce.report.evidence import Evidence
+from reproduce.report.tables import title
+from reproduce.report.verdicts import COST
+from reproduce.runs.registered import registered
+
+
+def objections(part: Evidence) -> list[str]:
+    """Return the three strongest objections that we found, as sentences; counts are those of the rows."""
+    return [_not_the_penalty(part), _small(), _three_seeds(part)]
+
+
+def _not_the_penalty(part: Evidence) -> str:
+    as_cheap, names = [], part.complete()
+    for name in names:
+        found = {saving.line: saving for saving in study.matched_error(part.rows, name, study.chosen_ways(name))}
+        ours, decay = found.get(study.chosen_penalty(name) or ""), found.get("none:decay")
+        others = [saving for saving in (decay, found.get("none")) if saving is not None and saving.cost != COST[1]]
+        if ours is not None and any(saving.evaluations <= ours.evaluations for saving in others):
+            as_cheap.append(title(name))
+    which = f": {', '.join(as_cheap)}" if as_cheap else ""
+    return (
+        "**Is it the penalty?** Plain vanilla or vanilla with weight decay, each solved in its own chosen way, takes "
+        f"no more evaluations than the local penalty, and does not lose its gain, in {len(as_cheap)} of {len(names)} "
+        f"experiments{which}. There the penalty is one of several ways to the same saving, and not the simplest."
+    )
+
+
+def rates_at_an_end() -> list[str]:
+    """Return the experiments whose learning rate, as chosen, is the largest or smallest that was tried."""
+    rates = {name: study.chosen(name).get("lr") for name in registered()["experiments"]}
+    of = {name: registered()["experiments"][name]["lr"] for name in rates}
+    return [title(name) for name, lr in rates.items() if lr in (min(of[name]), max(of[name]))]
+
+
+def _small() -> str:
+    ends = rates_at_an_end()
+    return (
+        "**Is it the size?** Models are small, trained for minutes and solved at tolerances looser than the printed "
+        "ones. The learning rate that served vanilla best is the largest or smallest that was tried in "
+        f"{len(ends)} of {len(registered()['experiments'])} experiments ({', '.join(ends)}): a longer training, or a "
+        "rate beyond the ladder, may give a vanilla that is better, and dearer or cheaper to solve."
+    )
+
+
+def _three_seeds(part: Evidence) -> str:
+    failed, n = [], 0
+    for name in part.complete():
+        for saving in study.matched_error(part.rows, name, study.chosen_ways(name)):
+            n += 1
+            failed += [saving] if saving.cost == COST[1] else []
+    return (
+        "**Is it the choice?** Weights and ways were chosen on means over three seeds, without an interval, and the "
+        f"choice is part of the method. Of {n} chosen ways {len(failed)} lose their gain on the test part with "
+        "confidence. Someone who deploys one model should choose its way on more held-out data than we had."
+    )
