@@ -30,8 +30,8 @@ HUB := $(call stamp,.venv-hub,$(HUB_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers assignments grade slides hub \
-	clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers assignments grade slides \
+	hub clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

@@ -44,14 +44,14 @@ class Wanted:
 ZERO = (0.0,) * 5
 MISTAKES = (
     # Changed, and what it costs: the parts in the order of PARTS.
-    ({"f(t + ci * dt, ": "f(t, "}, (1, 3, 4, None, 2)),
+    ({"f(t + ci * dt, ": "f(t, "}, (1, 3, 4, 3, 2)),
     ({"(bi - hi) * ki": "(hi - bi) * ki"}, (3, 3, 4, 5, 2)),
     ({"error = dt * sum": "error = sum"}, (3, 3, 4, 5, 2)),
     ({"np.sqrt(np.mean((error / scale) ** 2))": "np.mean(np.abs(error / scale))"}, (6, 1, 4, 5, 2)),
     ({"np.maximum(np.abs(y0), np.abs(y1))": "np.abs(y0)"}, (6, 0, 4, 5, 2)),
     ({"ratio ** (-1 / power)": "ratio ** (1 / power)"}, (6, 3, 1, 0, 2)),
     ({"0.9 * ratio": "ratio"}, (6, 3, 2, 5, 2)),
-    ({"            rejected += 1\n": "            rejected += 1\n            t, y = t + dt, y1\n"}, (6, 3, 4, None, 2)),
+    ({"            rejected += 1\n": "            rejected += 1\n            t, y = t + dt, y1\n"}, (6, 3, 4, 4, 2)),
     ({"        dt = min(dt, t1 - t)\n": ""}, (6, 3, 4, 2, 2)),
     (
         {"3 * (len(starts) + rejected)": "3 * len(starts)", "for dt in sizes]) - 1": "for dt in sizes])"},
@@ -65,13 +65,9 @@ HUNGRY = "hoard = []\nwhile True:\n    hoard.append('x' * 10**7)\n"
 DESTROYER = """
 import os, shutil
 for place in ({outside!r}, os.path.expanduser('~'), os.getcwd()):
-    for name in os.listdir(place) if os.path.isdir(place) and os.access(place, os.R_OK) else ():
-        try:
-            os.remove(os.path.join(place, name))
-        except OSError:
-            pass
     shutil.rmtree(place, ignore_errors=True)
 """
+"""The first is refused, without a word to its author; the others are its own folder."""
 
 
 def forty(outside: str) -> list[Wanted]:
@@ -141,8 +137,7 @@ def wrong(class_: list[Wanted], results: Path) -> Iterator[str]:
             yield f"{wanted.student}: no row"
             continue
         found = tuple(float(row[part]) for part in PARTS)
-        same = all(want is None or want == got for want, got in zip(wanted.points, found, strict=True))
-        if not same or row["status"] != wanted.status:
+        if found != wanted.points or row["status"] != wanted.status:
             yield f"{wanted.student}: expected {wanted.points} {wanted.status}, found {found} {row['status']}"
     yield from (f"{student}: not handed in" for student in rows)
 

@@ -160,6 +160,11 @@ def test_a_name_or_reason_is_no_formula_in_the_table_and_no_markup_on_a_page() -
     assert "<b>" not in pages.feedback(result, None)
 
 
+def test_an_environment_that_cannot_run_notebooks_is_no_students_fault(tmp_path: Path) -> None:
+    with pytest.raises(sandbox.SandboxError, match="make env"):
+        run(notebook("1"), python=str(tmp_path / "no-python"))
+
+
 @pytest.mark.slow
 def test_an_error_in_one_cell_leaves_the_next_ones_their_outputs() -> None:
     verdict = run(notebook("1 / 0", "6 * 7"))

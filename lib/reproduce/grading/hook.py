@@ -18,6 +18,6 @@ class SandboxedExecute(NbGraderPreprocessor):
 
     def preprocess(self, nb: nbformat.NotebookNode, resources: dict[str, Any]) -> tuple[nbformat.NotebookNode, Any]:
         """Execute a notebook in the sandbox; a run that was stopped leaves its reason in every cell of checks."""
-        limits = LIMITS.get(resources["nbgrader"]["assignment"], sandbox.Limits())
+        limits = LIMITS.get(resources["nbgrader"]["assignment"], sandbox.USUAL)
         inputs = Path(resources["metadata"]["path"])
         return scored(nb, sandbox.run(nb, inputs=inputs, limits=limits, python=environment())), resources

@@ -9,45 +9,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import psutil
 
 from reproduce.grading import landlock
+from reproduce.grading.watch import USUAL, Limits, watch
 
 LIB = Path(__file__).resolve().parents[2]
-LOOK = 0.1
-"""Seconds between two looks at what runs."""
 PREFIX = "regnde-run-"
 """Of the names of folders in the system's folder of temporary files; then the number of the process that made it."""
-RESULT_BYTES = 64 * 2**20
 USER = ("unshare", "--user", "--map-current-user", "--net", "--ipc")
 NAMESPACES = ((*USER, "--mount", "--mount-proc", "--pid", "--fork", "--kill-child"), USER)
 """Own process numbers and no network, or only the latter; the first that this system lets its users have is taken."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one submission may use; it is ended beyond."""
-
-    seconds: float = 300.0
-    """On the wall: long, since a busy machine must fail nobody."""
-    processor_seconds: int = 60
-    """Of each process."""
-    memory_mb: int = 2048
-    """Resident, of all its processes together."""
-    address_mb: int = 6144
-    """Address space of each process: ends a single huge request before it is filled."""
-    output_mb: float = 2.0
-    disk_mb: int = 256
-    processes: int = 40
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ class SandboxError(RuntimeError):
 
 
 def run(
-    notebook: nbformat.NotebookNode, *, inputs: Path | None = None, limits: Limits = Limits(), python: str | None = None
+    notebook: nbformat.NotebookNode, *, inputs: Path | None = None, limits: Limits = USUAL, python: str | None = None
 ) -> Verdict:
     """Execute a notebook from a stranger and return its outputs, or why there are none.
 
@@ -84,12 +63,15 @@ def run(
     Raises:
         SandboxError: nothing could be run: the environment lacks nbclient, psutil or ipykernel.
     """
+    python = python or sys.executable
+    if missing := _missing(python):
+        raise SandboxError(f"{python} cannot run notebooks: {missing}; make the project's environment with `make env`")
     with _folder(inputs) as folder:
         text = nbformat.writes(notebook)
         (folder / "submission.ipynb").write_text(text, encoding="utf-8")
         before = _contents(folder)
         order = _order(folder, limits)
-        command = [*_dies_with_us(), *namespaces(), python or sys.executable, "-m", "reproduce.grading.inside", order]
+        command = [*_dies_with_us(), *namespaces(), python, "-m", "reproduce.grading.inside", order]
         began = time.monotonic()
         process = subprocess.Popen(
             command,
@@ -100,7 +82,7 @@ def run(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        status, reason, memory, disk, found = _watch(process, folder, limits, began)
+        status, reason, memory, disk, found = watch(process, folder, limits, began)
         seconds = time.monotonic() - began
         if status == "ok" and any(_contents(folder).get(name) != content for name, content in before.items()):
             status, reason = "input", "it removed or changed a file that it was given"
@@ -108,6 +90,18 @@ def run(
         raise SandboxError(f"the sandbox does not work with {command[-4]}: {reason.strip().splitlines()[-1]}\n{reason}")
     kept = nbformat.from_dict(found) if status == "ok" else None
     return Verdict(status, reason, kept, seconds, memory, disk)
+
+
+@functools.cache
+def _missing(python: str) -> str:
+    """Return why an interpreter cannot run the inside of the sandbox; empty if it can."""
+    command = [python, "-c", "import ipykernel, reproduce.grading.inside"]
+    environment = os.environ | {"PYTHONPATH": str(LIB)}
+    try:
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    return found.stderr.strip().splitlines()[-1] if found.returncode else ""
 
 
 def protection() -> str:
@@ -197,101 +191,3 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
-
-
-def _watch(
-    process: subprocess.Popen[bytes], folder: Path, limits: Limits, began: float
-) -> tuple[str, str, float, float, dict[str, Any] | None]:
-    """Wait for the end, or bring it about; return status, reason, most memory, most disk, and the notebook."""
-    parts: list[bytes] = []
-    reader = threading.Thread(target=_read, args=(process, parts), daemon=True)
-    reader.start()
-    memory = disk = 0.0
-    broke: tuple[str, str] | None = None
-    while process.poll() is None and broke is None:
-        resident, number = _used(process.pid)
-        written = _disk(folder)
-        memory, disk = max(memory, resident), max(disk, written)
-        broke = _broken(limits, time.monotonic() - began, resident, number, written)
-        time.sleep(LOOK)
-    end(process)
-    reader.join(timeout=5)
-    if broke is not None:
-        return *broke, memory, disk, None
-    try:
-        result = json.loads(b"".join(parts))
-    except ValueError:
-        return "crashed", "its process ended without a result", memory, disk, None
-    return result["status"], _sentence(result["reason"], limits), memory, disk, result.get("notebook")
-
-
-def _sentence(reason: str, limits: Limits) -> str:
-    return reason.replace("than allowed", f"than {limits.memory_mb} MB, or asked for {limits.address_mb} MB")
-
-
-def _broken(limits: Limits, seconds: float, resident: float, number: int, written: float) -> tuple[str, str] | None:
-    """Return the first limit that is passed, as status and reason; None: none is."""
-    checks = (
-        ("time", seconds > limits.seconds, f"it ran longer than {limits.seconds:g} seconds"),
-        ("memory", resident > limits.memory_mb, f"it used more memory than {limits.memory_mb} MB"),
-        ("processes", number > limits.processes, f"it started more than {limits.processes} processes"),
-        ("disk", written > limits.disk_mb, f"it wrote more than {limits.disk_mb} MB"),
-    )
-    return next(((status, reason) for status, passed, reason in checks if passed), None)
-
-
-def _read(process: subprocess.Popen[bytes], parts: list[bytes]) -> None:
-    assert process.stdout is not None
-    left = RESULT_BYTES
-    while left > 0 and (part := process.stdout.read(min(left, 2**16))):
-        parts.append(part)
-        left -= len(part)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        first = psutil.Process(pid)
-        return [first, *first.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _used(pid: int) -> tuple[float, int]:
-    """Return resident megabytes and number of the processes from this one down."""
-    total, family = 0, _family(pid)
-    for process in family:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total / 2**20, len(family)
-
-
-def _disk(folder: Path) -> float:
-    """Return megabytes that a folder's files take; what vanishes meanwhile counts nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-            except OSError:
-                continue
-    return total / 2**20
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and everything below it; stopped first, so that nothing starts while we count."""
-    while family := [member for member in _family(process.pid)[1:] if _does(member, "suspend")]:
-        for member in reversed(family):
-            _does(member, "kill")
-        psutil.wait_procs(family, timeout=1)
-    process.kill()
-    process.wait()
-
-
-def _does(member: psutil.Process, what: str) -> bool:
-    try:
-        getattr(member, what)()
-    except psutil.NoSuchProcess:
-        return False
-    return True
