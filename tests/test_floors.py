@@ -32,6 +32,8 @@ FLOORS = {
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
     "reproduce.live": 10,
+    "reproduce.grading": 9,
+    "reproduce.slides": 9,
     "reproduce.doctor": 9,
     "reproduce.site": 9,
     "reproduce.course.checks": 9,
