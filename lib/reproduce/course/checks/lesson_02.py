@@ -26,8 +26,7 @@ def _errors(trace: Trace, *, whole: bool = False, second: bool = False) -> list[
     found = []
     for t, y, dt in zip(trace.t.tolist(), trace.y, trace.dt.tolist(), strict=True):
         step = rk_step(cubic_field, t, y, dt, TSIT5)
-        start = (0.0, START) if whole else (t, y)
-        exact = _exact(*start, t + dt)
+        exact = _exact(0.0, START, t + dt) if whole else _exact(t, y, t + dt)
         found.append((step.y1 - exact - (step.error if second else 0.0), y, step.y1))
     return found
 
