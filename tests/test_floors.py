@@ -31,9 +31,14 @@ FLOORS = {
     "reproduce.report": 8,
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
+    "reproduce.live": 10,
+    "reproduce.grading": 9,
+    "reproduce.slides": 9,
     "reproduce.doctor": 9,
     "reproduce.site": 9,
-    "reproduce.cli": 10,
+    "reproduce.course.checks": 9,
+    "reproduce.course": 10,
+    "reproduce.cli": 11,
 }
 """Folder, or module outside of one -> its floor, from the ground. Rooms of one floor do not know each other."""
 

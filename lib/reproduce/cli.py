@@ -186,8 +186,19 @@ def site(options: argparse.Namespace) -> int:
 
 def lab(options: argparse.Namespace) -> int:
     """Bring the reader's copies of the lessons up to date, for `make lab`."""
-    for line in workbook.update(checkout.ROOT):
+    from reproduce.course.versions import student_bytes
+
+    for line in workbook.update(checkout.ROOT, version=student_bytes):
         print(line)
+    return OK
+
+
+def course(options: argparse.Namespace) -> int:
+    """Make the lessons for students, with solutions, and for instructors."""
+    from reproduce.course.make import make
+
+    for line in make(checkout.ROOT, only=options.only):
+        print(line, flush=True)
     return OK
 
 
@@ -239,6 +250,8 @@ def _parser() -> argparse.ArgumentParser:
     made = command("site", "bring the sources of the site's pages to where Sphinx reads them", "profile")
     made.add_argument("--only", default="", help="numbers of the lessons to show: 05 or 05,06 (default: all)")
     command("lab", "bring the reader's copies of the lessons up to date")
+    made = command("course", "make the lessons for students, with solutions, and for instructors")
+    made.add_argument("--only", default="", help="numbers of the lessons: 05 or 05,06 (default: all)")
     command("doctor", "say whether this machine is ready, and what to do")
     return parser
 
@@ -252,6 +265,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "why": why,
     "site": site,
     "lab": lab,
+    "course": course,
     "doctor": lambda options: doctor.main(),
 }
 

@@ -99,6 +99,14 @@ class Picture:
         return f'<figure style="margin: 0">{image}{below}</figure>'
 
 
+def picture(fig: Figure, *, alt: str) -> Picture:
+    """Return a figure as an output with its alt text, kept in no file; the figure is closed."""
+    buffer = BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Description": alt, "Software": None}, dpi=SAVED)
+    plt.close(fig)
+    return Picture(buffer.getvalue(), alt)
+
+
 def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The different commits, locks and devices that rows were trained with; what a row does not tell is left out."""
     found = set()

@@ -21,14 +21,14 @@ th, td { border: 1px solid #c8c8c8; padding: .3rem .5rem; text-align: left; vert
 th { background: #f0f0f0; }
 tr:nth-child(even) td { background: #f8f8f8; }
 img { max-width: 100%; height: auto; }
-figure { margin: 1rem 0; }
-figcaption, caption { font-size: .9rem; text-align: left; }
 nav ol { columns: 2 22rem; max-width: 54rem; }
 @page { size: A4 landscape; margin: 12mm; }
 @media print {
   body { font-size: 10pt; max-width: none; padding: 0; } table { font-size: 7.5pt; } img { max-height: 17cm; }
   h2, h3 { break-after: avoid; } tr, img { break-inside: avoid; }
 }
+figure { margin: 1rem 0; }
+figcaption, caption { font-size: .9rem; text-align: left; }
 pre { white-space: pre-wrap; }
 code { background: #f2f2f2; padding: 0 .2em; }
 """
@@ -37,8 +37,8 @@ LOADS = re.compile(
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
-
-
+ALIVE = re.compile(r'<script class="rg-part"[^>]*>.*?</script>', re.DOTALL)
+"""The scripts of interactive elements, which stand as pictures, and quizzes as lists, without them."""
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)(?=<a class="anchor-link|</h2>)', re.DOTALL)
 """A section's heading as nbconvert writes it: its id, and its words."""
 
@@ -66,6 +66,7 @@ def page(notebook: Any) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
     body = exporter.from_notebook_node(numbered(notebook))[0]
     body = re.sub(r"<style\b.*?</style>", "", body, flags=re.DOTALL | re.IGNORECASE)
+    body = ALIVE.sub("", body)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
     body = _with_contents(body)
