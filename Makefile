@@ -11,6 +11,10 @@ WAIT    ?=
 RUN     ?=
 KEEP    ?=
 STAGE   ?= study
+SUBMISSIONS ?=
+SET     ?= 1
+WORKERS ?= 2
+TRIAL   ?=
 
 PY := .venv/bin/python
 # The stamp's name is a checksum of what the environment was made from (and where: the package is linked to this
@@ -19,10 +23,17 @@ stamp = $(1)/.stamp-$(shell { cat $(2) pyproject.toml; pwd; } 2>/dev/null | cksu
 PEERS_LOCK := benchmarks/peers/requirements.lock
 STAMP := $(call stamp,.venv,requirements.lock)
 PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
+SITE_LOCK := docs/requirements.lock
+SITE := $(call stamp,.venv-site,$(SITE_LOCK))
+COURSE_LOCK := course/requirements.lock
+COURSE := $(call stamp,.venv-course,$(COURSE_LOCK))
+HUB_LOCK := course/hub/requirements.lock
+HUB := $(call stamp,.venv-hub,$(HUB_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab course bench bench-peers clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab course site publish bench bench-peers \
+	assignments grade slides hub clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +84,17 @@ lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
 	@$(PY) -m reproduce.cli course --only "$(ONLY)"
 
+# Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
+site: $(STAMP) $(SITE)  ## the site from executed notebooks, to build/site/index.html: PROFILE, ONLY
+	@$(PY) -m reproduce.cli site --profile "$(PROFILE)" --only "$(ONLY)"
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -j $(JOBS) -d build/site-doctrees -c docs build/site-source build/site
+	@echo "the site: build/site/index.html"
+
+publish: $(STAMP) $(SITE)  ## the site from committed rows: restore them, execute the lessons, make the pages: PROFILE
+	@$(MAKE) --no-print-directory restore
+	@$(MAKE) --no-print-directory reproduce
+	@$(MAKE) --no-print-directory site
+
 # One or some of them: ONLY=solve,growth.
 BENCHES = $(if $(ONLY),$(patsubst %,benchmarks/bench_%.py,$(subst $(comma), ,$(ONLY))),$(wildcard benchmarks/bench_*.py))
 bench: $(STAMP)  ## the benchmarks, on one thread, to build/bench: ONLY=solve,growth, KEEP=1
@@ -84,19 +106,44 @@ bench-peers: $(PEERS)  ## our speed beside diffrax, torchode, torchdiffeq, torch
 	@OMP_NUM_THREADS=1 .venv-peers/bin/python benchmarks/peers/bench_peers.py
 	@$(if $(KEEP),.venv-peers/bin/python benchmarks/results.py)
 
+assignments: $(COURSE)  ## the problem sets as students get them, to my_class/release; makes .venv-course
+	@.venv-course/bin/python -m reproduce.grading.cli release
+
+grade: $(STAMP) $(COURSE)  ## grade a folder of submissions, each in a sandbox: SUBMISSIONS=folder, SET=1|2|3, WORKERS=2
+	@test -n "$(SUBMISSIONS)" || { echo "make: name a folder: make grade SUBMISSIONS=folder SET=1" >&2; exit 2; }
+	@.venv-course/bin/python -m reproduce.grading.cli grade "$(SUBMISSIONS)" --set "$(SET)" --workers "$(WORKERS)"
+
+hub: $(STAMP) $(HUB)  ## JupyterHub for a class on this machine (docs/instructors/serving.md): TRIAL=1; needs npm once
+	@$(call npm,.venv-hub/proxy,course/hub)
+	@$(PY) -m ipykernel install --prefix .venv-hub --name python3 --display-name regnde > /dev/null
+	@REGNDE_HUB_TRIAL=$(TRIAL) .venv-hub/bin/jupyterhub --config course/hub/jupyterhub_config.py
+
+# Into a folder, from the folder of a lock; npm refuses a package whose checksum is not the lock's.
+npm = test -d $(1) || { command -v npm > /dev/null || { echo "make: npm is needed once" >&2; exit 2; }; \
+	mkdir -p $(1).part && cp $(2)/package*.json $(1).part && \
+	npm ci --prefix $(1).part --ignore-scripts --no-audit --no-fund && mv $(1).part $(1); }
+REVEAL := .venv-course/reveal-$(shell cat course/slides/package-lock.json 2>/dev/null | cksum | cut -d ' ' -f 1)
+slides: $(COURSE)  ## three decks from the lessons, with speaker's notes and as PDF, to build/slides; needs npm once
+	@$(call npm,$(REVEAL),course/slides)
+	@.venv-course/bin/python -m reproduce.slides.make --reveal $(REVEAL)/node_modules/reveal.js/dist --profile "$(PROFILE)"
+
 clean:  ## remove build/ and caches (not the environments, not data/)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv and .venv-peers too
-	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock lib/*.egg-info
+distclean: clean  ## clean, and remove the environments too (not my_class/)
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .venv-site .venv-site.lock \
+		.venv-course .venv-course.lock .venv-hub .venv-hub.lock lib/*.egg-info
 
 # An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last. Of two at once
 # the second waits: the shell's file 9 carries the lock, which the system takes back however the shell ends.
 LOCK = 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX $(1))'
 $(STAMP): FROM = requirements.lock
 $(PEERS): FROM = $(PEERS_LOCK)
-$(STAMP) $(PEERS):
+$(SITE): FROM = $(SITE_LOCK)
+$(COURSE): FROM = $(COURSE_LOCK)
+$(HUB): FROM = $(HUB_LOCK)
+$(STAMP) $(PEERS) $(SITE) $(COURSE) $(HUB):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }

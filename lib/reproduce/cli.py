@@ -175,6 +175,15 @@ def _of_study(only: str) -> list[str]:
     return asked or protocol.names()
 
 
+def site(options: argparse.Namespace) -> int:
+    """Bring the sources of the site's pages to where Sphinx reads them, for `make site`."""
+    from reproduce.site.stage import stage
+
+    print(f"the site's sources, from the executed notebooks of profile {options.profile}: ", end="")
+    print(output.shown(stage(options.profile, only=options.only)), flush=True)
+    return OK
+
+
 def lab(options: argparse.Namespace) -> int:
     """Bring the reader's copies of the lessons up to date, for `make lab`."""
     from reproduce.course.versions import student_bytes
@@ -238,6 +247,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--only", default="", help="experiments, separated by commas (default: all)")
     made = command("why", "say what changed since a run's stored row was made", "profile", "device")
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
+    made = command("site", "bring the sources of the site's pages to where Sphinx reads them", "profile")
+    made.add_argument("--only", default="", help="numbers of the lessons to show: 05 or 05,06 (default: all)")
     command("lab", "bring the reader's copies of the lessons up to date")
     made = command("course", "make the lessons for students, with solutions, and for instructors")
     made.add_argument("--only", default="", help="numbers of the lessons: 05 or 05,06 (default: all)")
@@ -252,6 +263,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "study": study,
     "restore": restore,
     "why": why,
+    "site": site,
     "lab": lab,
     "course": course,
     "doctor": lambda options: doctor.main(),

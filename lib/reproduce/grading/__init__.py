@@ -1,0 +1,1 @@
+"""Grading of problem sets: points with reasons, submissions run in a sandbox, nbgrader around both."""
