@@ -36,16 +36,15 @@ def numbered(notebook: Any) -> Any:
             caption = str(cell.metadata.get("caption", above))
             if "text/html" in data:
                 text = FIGURE.sub(lambda _: f"<figcaption><b>{next(figures)}</b> ", "".join(data["text/html"]))
-                data["text/html"] = HTML_TABLE.sub(
-                    lambda match, said=caption: (
-                        f"{match[1]}<caption><b>{next(tables)}</b> {escape(_ended(said))}</caption>"
-                    ),
-                    text,
-                )
+                data["text/html"] = _with_captions(text, tables, escape(_ended(caption)))
             elif "text/markdown" in data:
                 own = caption if "caption" in cell.metadata else ""
                 data["text/markdown"] = captioned("".join(data["text/markdown"]), tables, own=own, otherwise=above)
     return notebook
+
+
+def _with_captions(text: str, numbers: Iterator[str], said: str) -> str:
+    return HTML_TABLE.sub(lambda table: f"{table[1]}<caption><b>{next(numbers)}</b> {said}</caption>", text)
 
 
 def captioned(text: str, numbers: Iterator[str], *, own: str = "", otherwise: str = "") -> str:
