@@ -213,6 +213,17 @@ def test_solutions_are_executed_in_smoke_and_left_out_elsewhere(tmp_path: Path, 
     ]
 
 
+def test_the_site_shows_tasks_and_no_solution_and_leaves_the_notebook_as_it_is() -> None:
+    from reproduce.site.lessons import prepared
+
+    master = small()
+    shown = nbformat.writes(prepared("01_small", master).notebook)
+    assert "Double it." in shown
+    assert "2 * x" not in shown
+    assert "For the instructor" not in shown
+    assert len(master.cells) == 5
+
+
 def test_a_lesson_as_such_keeps_its_tasks() -> None:
     assert [cell.source[:6] for cell in lesson_only(small()).cells] == ["**01.1"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 from reproduce.course.slices import needed_by
@@ -12,15 +14,16 @@ from reproduce.notebooks.exercises import EXPECTED, tags_of
 
 def value_of(source: str, before: list[str]) -> Any:
     """Return the value of a cell's last expression, after the statements of earlier cells that it needs were run."""
-    namespace: dict[str, Any] = {"__name__": "course"}
-    for part in needed_by(source, before):
-        exec(compile(part, "lesson", "exec"), namespace)
     tree = ast.parse(source)
     last = tree.body.pop()
     if not isinstance(last, ast.Expr):
         raise ValueError(f"a cell with a value ends with an expression, found {ast.unparse(last)[:60]!r}")
-    exec(compile(tree, "solution", "exec"), namespace)
-    return eval(compile(ast.Expression(last.value), "solution", "eval"), namespace)
+    namespace: dict[str, Any] = {"__name__": "course"}
+    with redirect_stdout(StringIO()):  # what a solution prints is none of `make course`'s
+        for part in needed_by(source, before):
+            exec(compile(part, "lesson", "exec"), namespace)
+        exec(compile(tree, "solution", "exec"), namespace)
+        return eval(compile(ast.Expression(last.value), "solution", "eval"), namespace)
 
 
 def expected(notebook: Any) -> Iterator[tuple[str, tuple[bytes, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import re
 from base64 import b64decode
@@ -10,6 +11,7 @@ from typing import Any
 
 import nbformat
 
+from reproduce.notebooks.exercises import lesson_only
 from reproduce.report.captions import for_sphinx, numbered
 
 PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
@@ -31,7 +33,8 @@ class Lesson:
 def prepared(name: str, notebook: Any) -> Lesson:
     """Return an executed notebook as the site shows it.
 
-    Progress on standard error is dropped, and so are widgets, which need a kernel; pictures inside of HTML become
+    Solutions of its exercises, their checks and notes for instructors are left out, and so are progress on standard
+    error and widgets, which need a kernel; pictures inside of HTML become
     files; figures and tables are numbered (`report.captions`); a last cell says what executed it.
 
     Args:
@@ -41,7 +44,7 @@ def prepared(name: str, notebook: Any) -> Lesson:
     Raises:
         ValueError: a picture has no text in its place (`plots.save` gives it one).
     """
-    lesson = Lesson(name, numbered(notebook))
+    lesson = Lesson(name, numbered(lesson_only(copy.deepcopy(notebook))))
     lesson.notebook.metadata.pop("widgets", None)
     for cell in lesson.notebook.cells:
         if cell.cell_type != "code":

@@ -18,7 +18,7 @@ START = torch.tensor([2.0, 0.0], dtype=torch.float64)
 @lru_cache(maxsize=2)
 def _trace(tol: float) -> Trace:
     """The diary of a short solve of the spiral."""
-    return solve_ode(cubic_field, START, torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=tol, atol=tol).trace
+    return solve_ode(cubic_field, START, torch.tensor([0.0, 0.4], dtype=torch.float64), rtol=tol, atol=tol).trace
 
 
 def _errors(trace: Trace, *, whole: bool = False, second: bool = False) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -26,9 +26,14 @@ def _errors(trace: Trace, *, whole: bool = False, second: bool = False) -> list[
     found = []
     for t, y, dt in zip(trace.t.tolist(), trace.y, trace.dt.tolist(), strict=True):
         step = rk_step(cubic_field, t, y, dt, TSIT5)
-        exact = _exact(0.0, START, t + dt) if whole else _exact(t, y, t + dt)
+        exact = _from_start(t + dt) if whole else _exact(t, y, t + dt)
         found.append((step.y1 - exact - (step.error if second else 0.0), y, step.y1))
     return found
+
+
+@lru_cache(maxsize=100)
+def _from_start(end: float) -> Tensor:
+    return _exact(0.0, START, end)
 
 
 def _exact(t: float, y: Tensor, end: float) -> Tensor:
@@ -64,7 +69,7 @@ CHECKS = (
         number="02.2",
         call="true_ratios(f, trace, tol)",
         returns="a ratio for each accepted step, (accepted,)",
-        cases=lambda: [(cubic_field, _trace(tol), tol) for tol in (1e-4, 1e-6)],
+        cases=lambda: [(cubic_field, _trace(tol), tol) for tol in (1e-3, 1e-5)],
         right=_ratios,
         rtol=1e-3,
         mistakes=(

@@ -56,7 +56,7 @@ CHECKS = (
         number="06.2",
         call="least_nfe(first, growth)",
         returns="evaluations, a whole number",
-        cases=lambda: [(1e-3, 10.0), (0.02, 3.0), (1.0, 10.0), (0.1, 10.0), (0.05, 10.0)],
+        cases=lambda: [(1e-3, 10.0), (0.02, 3.0), (1.0, 10.0), (0.4, 2.0), (0.05, 10.0)],
         right=lambda first, growth: 2 + 6 * _steps(first, growth),
         mistakes=(
             Mistake("the two evaluations at the start are missing.", lambda f, g: 6 * _steps(f, g)),
