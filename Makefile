@@ -23,6 +23,8 @@ stamp = $(1)/.stamp-$(shell { cat $(2) pyproject.toml; pwd; } 2>/dev/null | cksu
 PEERS_LOCK := benchmarks/peers/requirements.lock
 STAMP := $(call stamp,.venv,requirements.lock)
 PEERS := $(call stamp,.venv-peers,$(PEERS_LOCK))
+SITE_LOCK := docs/requirements.lock
+SITE := $(call stamp,.venv-site,$(SITE_LOCK))
 COURSE_LOCK := course/requirements.lock
 COURSE := $(call stamp,.venv-course,$(COURSE_LOCK))
 HUB_LOCK := course/hub/requirements.lock
@@ -30,8 +32,8 @@ HUB := $(call stamp,.venv-hub,$(HUB_LOCK))
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor reproduce report study restore plan why test lint lab bench bench-peers assignments grade slides \
-	hub clean distclean
+.PHONY: help env doctor reproduce report study restore plan why test lint lab course site publish bench bench-peers \
+	assignments grade slides hub clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +81,20 @@ lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 	@$(PY) -m reproduce.cli lab
 	$(PY) -m jupyterlab --config=lib/reproduce/notebooks/jupyter_config.py
 
+course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
+	@$(PY) -m reproduce.cli course --only "$(ONLY)"
+
+# Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
+site: $(STAMP) $(SITE)  ## the site from executed notebooks, to build/site/index.html: PROFILE, ONLY
+	@$(PY) -m reproduce.cli site --profile "$(PROFILE)" --only "$(ONLY)"
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -j $(JOBS) -d build/site-doctrees -c docs build/site-source build/site
+	@echo "the site: build/site/index.html"
+
+publish: $(STAMP) $(SITE)  ## the site from committed rows: restore them, execute the lessons, make the pages: PROFILE
+	@$(MAKE) --no-print-directory restore
+	@$(MAKE) --no-print-directory reproduce
+	@$(MAKE) --no-print-directory site
+
 # One or some of them: ONLY=solve,growth.
 BENCHES = $(if $(ONLY),$(patsubst %,benchmarks/bench_%.py,$(subst $(comma), ,$(ONLY))),$(wildcard benchmarks/bench_*.py))
 bench: $(STAMP)  ## the benchmarks, on one thread, to build/bench: ONLY=solve,growth, KEEP=1
@@ -116,7 +132,7 @@ clean:  ## remove build/ and caches (not the environments, not data/)
 	find lib tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove the environments too (not my_class/)
-	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock \
+	rm -rf .venv .venv.lock .venv-peers .venv-peers.lock .venv-site .venv-site.lock \
 		.venv-course .venv-course.lock .venv-hub .venv-hub.lock lib/*.egg-info
 
 # An install that dies in the middle leaves no stamp: the old one goes first, the new one comes last. Of two at once
@@ -124,9 +140,10 @@ distclean: clean  ## clean, and remove the environments too (not my_class/)
 LOCK = 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX $(1))'
 $(STAMP): FROM = requirements.lock
 $(PEERS): FROM = $(PEERS_LOCK)
+$(SITE): FROM = $(SITE_LOCK)
 $(COURSE): FROM = $(COURSE_LOCK)
 $(HUB): FROM = $(HUB_LOCK)
-$(STAMP) $(PEERS) $(COURSE) $(HUB):
+$(STAMP) $(PEERS) $(SITE) $(COURSE) $(HUB):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "make: Python 3.11 or newer is needed; '$(PYTHON)' is $$({ $(PYTHON) --version; } 2>/dev/null || echo missing)." >&2; \
 		echo "make: name another one, for example: make PYTHON=python3.12" >&2; exit 2; }

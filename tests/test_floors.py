@@ -31,10 +31,14 @@ FLOORS = {
     "reproduce.report": 8,
     "reproduce.notebooks": 8,
     "reproduce.plots": 9,
+    "reproduce.live": 10,
     "reproduce.grading": 9,
     "reproduce.slides": 9,
     "reproduce.doctor": 9,
-    "reproduce.cli": 10,
+    "reproduce.site": 9,
+    "reproduce.course.checks": 9,
+    "reproduce.course": 10,
+    "reproduce.cli": 11,
 }
 """Folder, or module outside of one -> its floor, from the ground. Rooms of one floor do not know each other."""
 
@@ -108,8 +112,9 @@ def test_the_laboratory_takes_the_library_by_its_public_names_only() -> None:
     assert {name: found for name, found in by_home.items() if found and name.startswith("reproduce")} == {}
 
 
-def test_lessons_and_readme_take_the_library_by_its_public_names_only() -> None:
-    pages = [checkout.ROOT / "README.md", *(checkout.ROOT / "notebooks").glob("*.ipynb")]
+def test_lessons_readme_and_pages_take_the_library_by_its_public_names_only() -> None:
+    pages = [checkout.ROOT / "README.md"]
+    pages += [*(checkout.ROOT / "docs").rglob("*.md"), *(checkout.ROOT / "notebooks").glob("*.ipynb")]
     inner = {page.name: re.findall(r"(?:from|import) regnde\.[\w.]+", page.read_text()) for page in pages}
     assert {name: found for name, found in inner.items() if found} == {}
 
@@ -158,7 +163,7 @@ def test_each_file_says_in_one_line_at_its_top_what_it_is() -> None:
 
 
 def test_the_library_stays_small_and_no_file_outgrows_its_idea() -> None:
-    assert sum(LIBRARY.values()) <= 6030
+    assert sum(LIBRARY.values()) <= 6130  # docstrings of all public names have shapes, errors and source
     assert statistics.median(LIBRARY.values()) <= 150
     assert statistics.median(LINES.values()) <= 150
     assert {name: n for name, n in LINES.items() if n > 300} == {}

@@ -563,6 +563,10 @@ def test_every_notebook_runs_in_the_smoke_profile() -> None:
     outcomes = runner.run("smoke", jobs=2, force=True, wait=True)
     failures = [explain(outcome) for outcome in outcomes if outcome.failure]
     assert not failures, "\n\n".join(failures)
+    copies = [nbformat.read(ROOT / str(outcome.copy), as_version=4) for outcome in outcomes]
+    said = [cell.outputs[0].text for copy in copies for cell in copy.cells if cell.source.startswith("check(")]
+    assert said, "solutions are executed in smoke"
+    assert [text for text in said if not text.endswith(": right.\n")] == []
 
 
 # What a person sees meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -205,3 +206,38 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert "\nmake test\n" in script.read_text()
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_nothing_but_targets_of_the_makefile(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    workflow = yaml.safe_load(path.read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    for run in (step["run"] for step in steps if "run" in step):
+        words = run.split()
+        assert words[0] == "make"
+        assert {word for word in words[1:] if "=" not in word} <= targets
+
+
+def test_tests_run_on_two_systems_and_the_oldest_and_a_new_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix == {"os": ["ubuntu-latest", "macos-latest"], "python": ["3.11", "3.13"]}
+    assert PROJECT["requires-python"] == f">={matrix['python'][0]}"
+
+
+def test_binder_and_codespaces_install_the_lock_and_bring_committed_rows() -> None:
+    script = ROOT / ".binder" / "postBuild"
+    assert script.stat().st_mode & 0o111
+    assert "-r requirements.lock" in script.read_text()
+    assert "reproduce.cli restore" in script.read_text()
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make env restore"
+
+
+def test_the_lock_of_the_site_holds_only_exact_versions() -> None:
+    lines = [line for line in (ROOT / "docs" / "requirements.lock").read_text().splitlines() if line[:1] != "#"]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []

@@ -51,7 +51,11 @@ def typed(text: str) -> list[str]:
     return [" ".join(text[max(0, hit.start() - 40) : hit.end() + 20].split()) for hit in hits]
 
 
-PAGES = [checkout.ROOT / "README.md", *sorted((checkout.ROOT / "notebooks").glob("*.ipynb"))]
+PAGES = [
+    checkout.ROOT / "README.md",
+    *sorted((checkout.ROOT / "docs").rglob("*.md")),
+    *sorted((checkout.ROOT / "notebooks").glob("*.ipynb")),
+]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -78,6 +78,11 @@ def test_equal_tolerance_compares_seed_by_seed_at_the_tolerance_of_training(rows
     assert not saving.reached(0.3)
 
 
+def test_a_line_that_is_trained_in_another_way_is_not_compared_at_equal_tolerance(rows: list[Row]) -> None:
+    loose = [replace(r, regularizer=f"{r.regularizer}:loose", budget={**r.budget, "rtol": 0.01}) for r in rows[2::3]]
+    assert [saving.line for saving in study.equal_tolerance([*rows, *loose], "mnist_ode")] == ["local_biased"]
+
+
 def test_matched_error_solves_each_line_in_its_own_way_and_asks_both_for_the_gain(rows: list[Row]) -> None:
     ways = {"none": LOOSE, "local_biased": FEW}
     found = {saving.line: saving for saving in study.matched_error(rows, "mnist_ode", ways)}

@@ -175,10 +175,30 @@ def _of_study(only: str) -> list[str]:
     return asked or protocol.names()
 
 
+def site(options: argparse.Namespace) -> int:
+    """Bring the sources of the site's pages to where Sphinx reads them, for `make site`."""
+    from reproduce.site.stage import stage
+
+    print(f"the site's sources, from the executed notebooks of profile {options.profile}: ", end="")
+    print(output.shown(stage(options.profile, only=options.only)), flush=True)
+    return OK
+
+
 def lab(options: argparse.Namespace) -> int:
     """Bring the reader's copies of the lessons up to date, for `make lab`."""
-    for line in workbook.update(checkout.ROOT):
+    from reproduce.course.versions import student_bytes
+
+    for line in workbook.update(checkout.ROOT, version=student_bytes):
         print(line)
+    return OK
+
+
+def course(options: argparse.Namespace) -> int:
+    """Make the lessons for students, with solutions, and for instructors."""
+    from reproduce.course.make import make
+
+    for line in make(checkout.ROOT, only=options.only):
+        print(line, flush=True)
     return OK
 
 
@@ -227,7 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--only", default="", help="experiments, separated by commas (default: all)")
     made = command("why", "say what changed since a run's stored row was made", "profile", "device")
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
+    made = command("site", "bring the sources of the site's pages to where Sphinx reads them", "profile")
+    made.add_argument("--only", default="", help="numbers of the lessons to show: 05 or 05,06 (default: all)")
     command("lab", "bring the reader's copies of the lessons up to date")
+    made = command("course", "make the lessons for students, with solutions, and for instructors")
+    made.add_argument("--only", default="", help="numbers of the lessons: 05 or 05,06 (default: all)")
     command("doctor", "say whether this machine is ready, and what to do")
     return parser
 
@@ -239,7 +263,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "study": study,
     "restore": restore,
     "why": why,
+    "site": site,
     "lab": lab,
+    "course": course,
     "doctor": lambda options: doctor.main(),
 }
 

@@ -25,7 +25,10 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Cost:
-    """What the solves cost that were heard since the last penalty; right after it, those that it was drawn from."""
+    """What the solves cost that were heard since the last penalty; right after it, those that it was drawn from.
+
+    Whole numbers. Raises nothing. Source: counted by this project where torchdiffeq and torchsde call f and g.
+    """
 
     solves: int = 0
     accepted: int = 0

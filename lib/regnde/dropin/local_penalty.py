@@ -27,6 +27,8 @@ SAMPLING = {"biased": "each accepted step alike", "unbiased": "in proportion to 
 class LocalPenalty:
     """Hear the solves of your own program, and penalize the error of one step of them, drawn by chance.
 
+    ::
+
         local = LocalPenalty(rng=torch.Generator().manual_seed(0))   # once
         y = local.odeint_adjoint(f, y0, t, rtol=1e-5, atol=1e-5)     # your own call, prefixed
         loss = task_loss(y) + 0.3 * local.penalty()
@@ -54,6 +56,8 @@ class LocalPenalty:
 
     Raises:
         ValueError: for arguments that cannot be.
+
+    States are (batch, ...), or what the call takes; a penalty is 0-d. Source: Pal et al. 2023, section 3.2.
     """
 
     def __init__(

@@ -45,6 +45,8 @@ class Way:
 
     Raises:
         ValueError: both or neither are given; a tolerance that is not positive, fewer than one step.
+
+    Source: this project.
     """
 
     method: str

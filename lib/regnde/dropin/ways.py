@@ -51,7 +51,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Ways:
-    """Ways to solve a trained model; `print` shows them as a table."""
+    """Ways to solve a trained model, as `cheapest_way` found them; `print` shows them as a table.
+
+    Raises nothing. Source: this project; the bounds are Student's.
+    """
 
     lines: tuple[Line, ...]
     """The fewest evaluations first, ways that failed last."""
@@ -90,6 +93,8 @@ def standard_ways(host: str) -> tuple[Way, ...]:
             midpoint and RK4 with 1, 2, 4, 8 and 16 steps. 'torchsde': SRK at 1, 0.1 and 0.01 (it needs some 30
             evaluations for a step), Euler and Milstein with 1 to 16 steps. 'own_sde': SOSRI2 at 1 to 1e-3, and with 1
             to 16 steps.
+
+    Raises ValueError for an unknown host. Source: this project.
     """
     choose("host", KNOWN, host)
     adaptive, finest, fixed = {
@@ -147,6 +152,8 @@ def cheapest_way(
     Raises:
         ValueError: for arguments that cannot be, before anything is evaluated; for a metric of another shape.
         Otherwise what the reference raises; of another way that fails, its line tells why.
+
+    Source: this project; the bound is Student's, one-sided, of a mean of paired differences.
     """
     choose("host", KNOWN, host)
     batches = list(batches)

@@ -131,6 +131,8 @@ def odeint_solve(
         ValueError: for arguments that cannot be, before f is evaluated.
         SolverError: torchdiffeq gave up.
         RuntimeError: in the backward pass, for create_graph=True with gradient='adjoint'.
+
+    Source: torchdiffeq's `odeint` and `odeint_adjoint` (Chen et al. 2018); y0 and states are (batch, ...).
     """
     odeint = choose("gradient", GRADIENTS, gradient)
     refuse_others(adjoint, ADJOINT if gradient == "adjoint" else (), INSTEAD)

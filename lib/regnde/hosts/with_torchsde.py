@@ -108,6 +108,8 @@ def sdeint_solve(
     Raises:
         ValueError: for arguments that cannot be, before f and g are evaluated.
         SolverError: torchsde gave up.
+
+    Source: torchsde's `sdeint` and `sdeint_adjoint` (Li et al. 2020); y0 and states are (batch, ...).
     """
     sdeint = choose("gradient", SDE_GRADIENTS, gradient)
     refuse_others(others, ("options", "dt_min", *(ADJOINT if gradient == "adjoint" else ())), INSTEAD)

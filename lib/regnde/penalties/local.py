@@ -27,7 +27,12 @@ def local_step(
 
     The first stage f(t, y) is differentiated like the others (unless `detach_k1`); t, y and dt are constants. So are
     the recorded states before t, at which a multistep method evaluates f anew (`recall`), with gradient; without them
-    it takes the step that it starts a solve with.
+    it takes the step that it starts a solve with. y is (batch, ...), and so are the ends of the step.
+
+    Raises:
+        ValueError: t is the end of the interval of an SDE, where no time is left.
+
+    Source: Pal et al. 2023, section 3.2.
     """
     dt, start = _within(solution, t, y, dt, detach_k1=detach_k1, recall=recall)
     return solution.method.take(t, y, dt, start)
@@ -57,7 +62,13 @@ def local_error(
     detach_k1: bool = False,
     recall: bool = True,
 ) -> Tensor:
-    """Return the error ratio of one local step (see `local_step`), 0-d, times |dt| with `times_dt`."""
+    """Return the error ratio of one local step (see `local_step`), 0-d, times |dt| with `times_dt`.
+
+    Raises:
+        ValueError: as `local_step`; for a method that estimates no error ('euler').
+
+    Source: Pal et al. 2023, eq. 12.
+    """
     if not getattr(solution.method.tableau, "estimates", True):
         raise ValueError(
             f"method '{solution.method.tableau.name}' estimates no error: use 'midpoint', or an embedded pair"
@@ -125,6 +136,9 @@ STEP_SIZES: dict[str, Callable[[Solution, float, Tensor], float]] = {
     "solver": _solver_step,
     "initial": _initial_step,
 }
+"""Name -> (solution, t, y) -> size of a local step: that of the solver's own step, or the one that it would try first.
+
+Source: `initial` is that of the released code of Pal et al. 2023; `solver` is this project's."""
 
 
 def recorded(solution: Solution, what: str) -> Tensor:

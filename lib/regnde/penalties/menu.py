@@ -33,7 +33,7 @@ from regnde.solvers.steps import Field
 
 
 def none() -> Regularizer:
-    """No regularization ("vanilla"): the solve is left exactly as it is."""
+    """No regularization ("vanilla"): the solve is left exactly as it is. Raises nothing. Source: none."""
     return Regularizer(name="none")
 
 
@@ -41,7 +41,8 @@ def steer(*, fraction: float = 0.5) -> Regularizer:
     """Move the output times at random while training, so that the field is smooth around them (STEER).
 
     Each time after the first moves uniformly within +-fraction of the smaller gap to its neighbours; with
-    one interval [t0, t1] that is t1 +- fraction * (t1 - t0). Nothing is added to the loss.
+    one interval [t0, t1] that is t1 +- fraction * (t1 - t0). Nothing is added to the loss. Raises ValueError for a
+    fraction outside of (0, 0.5].
 
     Source: Ghosh et al. 2020, "STEER: Simple Temporal Regularization for Neural ODEs", eq. 5.
     """
@@ -72,7 +73,8 @@ def global_error(
 ) -> Regularizer:
     """Sum the error ratios of all accepted steps, each times |dt| (`times_dt`), through the solver (open box).
 
-    `over`: 'sum', or 'mean' or 'max' over the steps. Source: Pal et al. 2021, eq. 9 (R_E = sum_j E_j |h_j|).
+    `over`: 'sum', or 'mean' or 'max' over the steps. Raises ValueError for arguments that cannot be; its penalty, 0-d,
+    for a solve without gradient on record. Source: Pal et al. 2021, eq. 9 (R_E = sum_j E_j |h_j|).
     """
     aggregate = choose("over", AGGREGATES, over)
 
@@ -89,7 +91,7 @@ def global_stiffness(
 ) -> Regularizer:
     """Sum the stiffness estimates of all accepted steps, through the solver (open box).
 
-    `over` as for `global_error`. Source: Pal et al. 2021, eq. 11 (R_S = sum_j S_j), with Shampine's estimate S_j.
+    `over`, and what it raises, as `global_error`. Source: Pal et al. 2021, eq. 11 (R_S = sum_j S_j; S_j: Shampine's).
     """
     aggregate = choose("over", AGGREGATES, over)
 
@@ -124,6 +126,7 @@ def local_unbiased(
         detach_k1: take the step's first stage as a constant, as the papers' released code does. Its gradient is wrong
             by orders of magnitude; for the study of it only.
 
+    Raises ValueError for arguments that cannot be; the penalty, 0-d, for a solve without the state at `sampled_t`.
     Source: Pal et al. 2023, section 3.2, eq. 12-13.
     """
 
@@ -162,7 +165,8 @@ def local_biased(
     factor that depends on task, tolerance and state of training: the weight is of the order of a price, in loss, for
     an e-fold of steps. Where weights move the path the direction can be wrong (lesson 04); `reuse` follows the path.
 
-    Arguments as for `local_unbiased`. Source: Pal et al. 2023, section 3.2, "biased sampling".
+    Arguments as for `local_unbiased`. Raises ValueError for arguments that cannot be; its penalty, 0-d, for a solve
+    that recorded no states. Source: Pal et al. 2023, section 3.2, "biased sampling".
     """
     weights = weight, weight_end, target_nfe
     return _local("local_biased", random_start, weights, step=step, times_dt=times_dt, reuse=reuse, detach_k1=detach_k1)
@@ -173,6 +177,7 @@ def local_stiffness(
 ) -> Regularizer:
     """Penalize the stiffness estimate of one step that starts where a random accepted step started (closed box).
 
+    Raises ValueError as `local_biased`, and the penalty, 0-d, for a method without a stiffness estimate.
     Source: Pal et al. 2023, section 3.2, who report that it did not help.
     """
 
@@ -193,7 +198,8 @@ def taynode(
 ) -> Regularizer:
     """Integrate the squared norm of the solution's K-th time derivative along the solve (TayNODE).
 
-    Arguments `order` and `mode` as for `rates.taylor_rate`. Source: Kelly et al. 2020.
+    `order`: K, 2 to 4; `mode`: 'taylor' or 'nested'. Raises ValueError for arguments that cannot be; its penalty, 0-d,
+    for a solve without the rate. Source: Kelly et al. 2020, "Learning differential equations that are easy to solve".
     """
     rate = taylor_rate(order, mode=mode)
     made = weighted("taynode", _integral, weight, weight_end, target_nfe, order=order, mode=mode)
@@ -210,6 +216,7 @@ def kinetic_jacobian(
 ) -> Regularizer:
     """Integrate kinetic |f|^2 + jacobian |df/dy|_F^2 along the solve, the latter by Hutchinson's estimator (RNODE).
 
+    Raises ValueError for a negative weight; the penalty, 0-d, for a solve without the rate.
     Source: Finlay et al. 2020, "How to train your neural ODE".
     """
 
@@ -266,6 +273,7 @@ REGULARIZERS: dict[str, Callable[..., Regularizer]] = {
     "taynode": taynode,
     "kinetic_jacobian": kinetic_jacobian,
 }
+"""The menu: name -> function that makes the `Regularizer`. Source: each says its own."""
 
 
 def make_regularizer(name: str, **settings: Setting) -> Regularizer:
@@ -274,8 +282,7 @@ def make_regularizer(name: str, **settings: Setting) -> Regularizer:
     A sum is named 'global_error+steer'; its settings are those of its parts, as 'global_error.weight'. A name may end
     in a colon and a variant, 'local_biased:initial', for rows of one regularizer with several settings.
 
-    Raises:
-        ValueError: an unknown name or setting.
+    Raises ValueError for an unknown name or setting. Source: each regularizer says its own.
     """
     base = name.split(":")[0]
     if "+" in base:

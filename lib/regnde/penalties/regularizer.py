@@ -29,7 +29,12 @@ def _times_as_they_are(t: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Regularizer:
-    """One way to make a differential equation cheap to solve; the values are in the `menu`."""
+    """One way to make a differential equation cheap to solve; the values are in the menu `REGULARIZERS`.
+
+    `a + b` is both at once; it raises ValueError where a name comes twice, or both integrate a rate.
+
+    Source: this project; each regularizer of the menu says its own.
+    """
 
     name: str
     settings: dict[str, Setting] = field(default_factory=dict)

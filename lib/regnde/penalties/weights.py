@@ -12,6 +12,11 @@ class Weight:
     """Weight of a penalty over training: constant, or exponential from `start` to `end`.
 
     Calling it with the progress p in [0, 1] gives start * (end / start)^p.
+
+    Raises:
+        ValueError: a weight that is not positive and finite.
+
+    Source: weights that fall over training, as those of Pal et al. 2021.
     """
 
     start: float

@@ -64,7 +64,8 @@ class AdamsBashforth(RungeKutta):
     is the integral up to t, of order 3. Each accepted step evaluates f once, at its end, and a rejected one not at all:
     both estimate and end are known without. The first two steps are those of the embedded pair `tableau`, of order 3
     with an error of order 3, too. f is seen at a step's end only when the step is accepted; a field that changes
-    suddenly is noticed one step later than by the stages of a Runge-Kutta method.
+    suddenly is noticed one step later than by the stages of a Runge-Kutta method. States are (batch, ...). Raises what
+    f raises.
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, section III.5, as in the integrator of the same name of
     OrdinaryDiffEq.jl, which the papers use.

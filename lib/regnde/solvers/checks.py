@@ -17,7 +17,10 @@ RESOLVED = 64
 
 
 class SolverError(RuntimeError):
-    """A solve that could not be finished: too many steps, a step size of nothing, non-finite values."""
+    """A solve that could not be finished: too many steps, a step size of nothing, non-finite values.
+
+    Source: this project; where a host gave up, its own error is the cause. It raises nothing itself.
+    """
 
 
 def version_of(x: Tensor) -> int:

@@ -13,7 +13,7 @@ class Controller:
     """Choose the next step size from the error ratio: dt * safety * ratio^-beta1 * previous_ratio^beta2.
 
     Exponents are given for order 1 and divided by the order, so that one controller serves every method.
-    All numbers are Python floats: step sizes carry no gradient.
+    All numbers are Python floats: step sizes carry no gradient. Raises nothing: a ratio that is not finite shrinks.
 
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.13; Gustafsson 1991 for the second factor.
     """
@@ -60,7 +60,9 @@ CONTROLLERS = {
     "sde": Controller(beta1=0.7, beta2=0.4, min_factor_accepted=0.2, max_factor=3.0),
     "sde_reference": Controller(beta1=0.7, beta2=0.4, min_factor_accepted=0.2, max_factor=1.125),
 }
-"""The last is that of the published integrators: a step grows by at most an eighth."""
+"""Name -> Controller. The last is that of the published integrators: a step grows by at most an eighth.
+
+Source: Hairer, Norsett, Wanner, Solving ODEs I, section II.4; those of SDEs: Rackauckas, Nie 2020."""
 
 
 def until(t: float, end: float) -> float:

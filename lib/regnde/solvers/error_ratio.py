@@ -18,6 +18,8 @@ def rms(x: Tensor) -> Tensor:
 def error_ratio(error: Tensor, y0: Tensor, y1: Tensor, *, rtol: float | Tensor, atol: float | Tensor) -> Tensor:
     """Scale an error by the tolerance: rms(error / (atol + rtol max(|y0|, |y1|))), 0-d; at most 1 is accepted.
 
+    Error and states are (batch, ...). Raises ValueError where rtol or atol requires a gradient.
+
     Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.11, over all entries of the batch.
     """
     refuse_gradient(rtol=rtol, atol=atol)

@@ -101,7 +101,10 @@ class _Plain:
 
 @dataclass(frozen=True)
 class RungeKutta(_Plain):
-    """An embedded Runge-Kutta pair on dy/dt = f(t, y)."""
+    """An embedded Runge-Kutta pair on dy/dt = f(t, y), states (batch, ...), with its tolerance.
+
+    Raises what f raises. Source: Hairer, Norsett, Wanner, Solving ODEs I, section II.4.
+    """
 
     f: Field
     tableau: Tableau
@@ -162,7 +165,10 @@ class StochasticRungeKutta(_Plain):
     """A method of Roessler's SRI form on the Ito SDE dy = f(t, y) dt + g(t, y) dW with diagonal noise.
 
     Every step, rejected ones too, sees the increments of one and the same Brownian path: to draw the noise anew after a
-    rejection would prefer the paths that are easy to follow, and bias the law of the solution.
+    rejection would prefer the paths that are easy to follow, and bias the law of the solution. States, f and g are
+    (batch, ...). Raises what f, g and the path raise.
+
+    Source: Roessler 2010, eq. 6.1; Rackauckas, Nie 2020.
     """
 
     f: Field

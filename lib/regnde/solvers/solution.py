@@ -15,7 +15,10 @@ from regnde.solvers.tableaus import Tableau
 
 @dataclass(frozen=True)
 class Trace:
-    """What the solver did: one entry for each accepted step, and a count of everything it paid for."""
+    """What the solver did: one entry for each accepted step, and a count of everything it paid for.
+
+    Raises nothing. Source: this project.
+    """
 
     t: Tensor
     """Times at which the accepted steps start, (steps,), float64."""
@@ -50,7 +53,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class Solution:
-    """States at the times asked for, the trace of the solve, and how it was solved."""
+    """States at the times asked for, the trace of the solve, and how it was solved.
+
+    Raises nothing. Source: this project.
+    """
 
     t: Tensor
     """(times,), float64."""

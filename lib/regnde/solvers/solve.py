@@ -41,7 +41,7 @@ METHODS: dict[str, Callable[..., RungeKutta]] = {
     "vcab3": partial(AdamsBashforth, tableau=BOSH3),
 }
 Rate = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
-"""(f, t, y, dy) -> 0-d rate along a solution, with dy = f(t, y) known already."""
+"""(f, t, y, dy) -> 0-d rate along a solution, with dy = f(t, y), (batch, ...), known already. Source: this project."""
 
 
 def solve_ode(
@@ -97,6 +97,8 @@ def solve_ode(
         ValueError: for arguments that cannot be, before f is evaluated; for a wrong output of f, at its first
             evaluation.
         SolverError: too many steps, or non-finite values that smaller steps do not cure.
+
+    Source: Hairer, Norsett, Wanner, Solving ODEs I, sections II.4 to II.6; each method names its own.
     """
     make = choose("method", METHODS, method) if isinstance(method, str) else partial(RungeKutta, tableau=method)
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller
@@ -175,6 +177,8 @@ def solve_sde(
         ValueError: for arguments that cannot be, before f and g are evaluated; for a wrong output of f or g, at its
             first evaluation.
         SolverError: too many steps, or non-finite values that smaller steps do not cure.
+
+    Source: Rackauckas, Nie 2020 for the methods and their step sizes; `BrownianPath` names that of the path.
     """
     tableau = choose("method", SRI_TABLEAUS, method) if isinstance(method, str) else method
     control = choose("controller", CONTROLLERS, controller) if isinstance(controller, str) else controller

@@ -16,7 +16,10 @@ from regnde.solvers.steps import Field, Start, beside, refuse_gradient, stage_ti
 
 @dataclass(frozen=True)
 class SRIStep:
-    """One step of a stochastic Runge-Kutta method from (t, y) to (t + dt, y1), along a given Brownian path."""
+    """One step of a stochastic Runge-Kutta method from (t, y) to (t + dt, y1), along a given Brownian path.
+
+    Raises nothing. Source: Roessler 2010, eq. 6.1; Rackauckas, Nie 2020.
+    """
 
     tableau: SRITableau
     estimate: str

@@ -117,6 +117,7 @@ SOSRI = SRITableau(
     c1=(0.0, 0.26204282091330466, 0.05879875232001766, 0.758661169101175),
     stiffness_pair=None,
 )
+"""Strong order 1.5, four stages of drift and of diffusion. Source: Rackauckas, Nie 2020, arXiv:1804.04344."""
 
 SOSRI2 = SRITableau(
     # Rackauckas, Nie, IEEE HPEC 2020, arXiv:1804.04344.
@@ -151,5 +152,7 @@ SOSRI2 = SRITableau(
     c1=(0.0, 0.45605532163856893, 0.999999999999996, 0.9999999999999962),
     stiffness_pair=(2, 3),
 )
+"""As SOSRI, with two drift stages at one time. Source: Rackauckas, Nie 2020, arXiv:1804.04344."""
 
 SRI_TABLEAUS = {tableau.name: tableau for tableau in (SOSRI, SOSRI2)}
+"""The methods for SDEs by name. Source: each names its own."""

@@ -13,7 +13,9 @@ from regnde.solvers.fused import combine
 from regnde.solvers.tableaus import AdamsWeights, Tableau
 
 Field = Callable[[Tensor, Tensor], Tensor]
-"""The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...)."""
+"""The right-hand side of dy/dt = f(t, y): a 0-d time and a state (batch, ...) to a derivative (batch, ...).
+
+Source: the convention of torchdiffeq."""
 Start = tuple[Tensor, ...]
 """What was evaluated at the start of a step, for the next attempt or step: (f,) for an ODE, (f, g) for an SDE."""
 
@@ -44,7 +46,9 @@ class Step:
 
     The error, the dense output and the stiffness follow from the stages and are computed when asked for, in
     the gradient mode of the moment: a solver reads the error under `torch.no_grad()` for its control, a
-    penalty reads it with gradient.
+    penalty reads it with gradient. Raises nothing.
+
+    Source: Hairer, Norsett, Wanner, Solving ODEs I, eq. II.4.2.
     """
 
     tableau: Tableau | AdamsWeights

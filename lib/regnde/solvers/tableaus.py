@@ -17,6 +17,8 @@ class Tableau:
 
     Raises ValueError when the numbers do not belong together: row sums, order conditions of the solution
     and of the embedded solution, dense output that does not end at the solution.
+
+    Source: Hairer, Norsett, Wanner, Solving ODEs I, section II.4; each pair names its own.
     """
 
     name: str
@@ -169,6 +171,7 @@ TSIT5 = Tableau(
     dense_order=4,
     stiffness_pair=(5, 6),
 )
+"""Order 5(4), seven stages, FSAL. Source: Tsitouras, Comput. Math. Appl. 62 (2011) 770-775."""
 
 DOPRI5 = Tableau(
     # Dormand, Prince, J. Comput. Appl. Math. 6 (1980) 19-26; dense: Shampine, Math. Comp. 46 (1986) 135-150.
@@ -197,6 +200,7 @@ DOPRI5 = Tableau(
     dense_order=4,
     stiffness_pair=(5, 6),
 )
+"""Order 5(4), seven stages, FSAL. Source: Dormand, Prince, J. Comput. Appl. Math. 6 (1980) 19-26."""
 
 BOSH3 = Tableau(
     # Bogacki, Shampine, Appl. Math. Lett. 2 (1989) 321-325; dense output: the cubic Hermite polynomial.
@@ -210,8 +214,10 @@ BOSH3 = Tableau(
     dense_order=3,
     stiffness_pair=None,
 )
+"""Order 3(2), four stages, FSAL. Source: Bogacki, Shampine, Appl. Math. Lett. 2 (1989) 321-325."""
 
 TABLEAUS = {tableau.name: tableau for tableau in (TSIT5, DOPRI5, BOSH3)}
+"""The embedded pairs by name. Source: each names its own."""
 
 # The methods of few fixed steps (Hairer, Norsett, Wanner, Solving ODEs I, sections II.1 and II.6). Dense output is of
 # their own order, of RK4 of order 3, without a further evaluation. The errors: midpoint against Euler, RK4 against

@@ -34,6 +34,8 @@ REPORT = "13_report"
 """The notebook that reports on the others: executed after them, and always, since they may have made rows."""
 CELL_SECONDS = {"smoke": 900, "quick": 7200, "paper": 7 * 86400}
 """A cell that takes longer hangs."""
+WITH_SOLUTIONS = ("smoke",)
+"""Profiles in which the solutions of the exercises are executed, too: tests need that, a reader's results do not."""
 SOURCE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
 LINK_UP = re.compile(r"\]\((?=\.\./)")
 """Where the address of a link begins that leads out of the folder of the lessons."""
@@ -203,7 +205,8 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
 
     What it tells of training runs goes to the watch as it comes.
     """
-    job = {"source": f"notebooks/{source.name}", "part": str(part), "parameters": dict(order.parameters)}
+    job: dict[str, Any] = {"source": f"notebooks/{source.name}", "part": str(part)}
+    job |= {"parameters": dict(order.parameters), "solutions": order.profile in WITH_SOLUTIONS}
     own = {
         "OMP_NUM_THREADS": "1",
         "REGNDE_JOBS": str(order.jobs),
@@ -278,7 +281,7 @@ def _file_copy(root: Path, part: Path, copy: Path, record: dict[str, Any]) -> No
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, copy.parent)
-    notebook.metadata.papermill.output_path = str(copy)
+    notebook.metadata.papermill |= {"input_path": f"notebooks/{copy.name}", "output_path": str(copy)}
     notebook.metadata["regnde"] = record
     write_atomically(root / copy, (nbformat.writes(notebook) + "\n").encode())
     provenance.beside(root / copy, record)

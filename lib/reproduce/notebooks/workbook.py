@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ METADATA = {
 }
 """Of every master."""
 MADE = ".made.json"
-"""In it: the sha256 of each copy as it was made, and of the master that it was made of."""
+"""In it: the sha256 of each copy as it was made."""
 
 
-def update(root: Path) -> Iterator[str]:
+def update(root: Path, *, version: Callable[[bytes], bytes] = bytes) -> Iterator[str]:
     """Copy every lesson that the reader has not; renew a copy that nobody touched; never touch one that was changed.
 
     Args:
         root: the bundle's folder.
+        version: what a copy is made of, from the content of its master; the master itself unless said otherwise.
 
     Yields:
         What was done, a line each; nothing for copies that are as they should be.
@@ -33,7 +34,7 @@ def update(root: Path) -> Iterator[str]:
     folder = root / FOLDER
     made: dict[str, str] = json.loads((folder / MADE).read_text()) if (folder / MADE).exists() else {}
     for master in sorted((root / "notebooks").glob("*.ipynb")):
-        copy, content = folder / master.name, master.read_bytes()
+        copy, content = folder / master.name, version(master.read_bytes())
         newest = _digest(content)
         if not copy.exists():
             yield f"new    {FOLDER}/{copy.name}"

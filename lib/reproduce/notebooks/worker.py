@@ -12,6 +12,8 @@ from pathlib import Path
 
 import nbformat
 
+from reproduce.notebooks.exercises import lesson_only
+
 RESULT = "regnde-result "
 """Starts the line by which a worker answers: null, or error, message, cell and source of a failure."""
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -25,9 +27,12 @@ def work() -> None:
     import papermill
 
     error, message = "", ""
+    lesson = Path(job["part"]).with_suffix(".lesson.ipynb")
     try:
+        if not job["solutions"]:
+            nbformat.write(lesson_only(nbformat.read(job["source"], as_version=4)), lesson)
         papermill.execute_notebook(
-            job["source"],
+            job["source"] if job["solutions"] else str(lesson),
             job["part"],
             parameters=job["parameters"],
             kernel_name="python3",
@@ -41,6 +46,8 @@ def work() -> None:
         error, message = failed.ename, ANSI.sub("", failed.evalue)
     except Exception as failed:  # a time limit, a kernel that died, no kernel at all
         error, message = type(failed).__name__, ANSI.sub("", str(failed)).partition("\n")[0]
+    finally:
+        lesson.unlink(missing_ok=True)
     cell, source = _last_cell(Path(job["part"])) if error else (None, "")
     failure = {"error": error, "message": message, "cell": cell, "source": source}
     print(RESULT + json.dumps(failure if error else None), flush=True)

@@ -53,7 +53,7 @@ def save(
         profile: profile of the run.
         rows: the rows it was drawn from.
         pdf: write a PDF, too.
-        show: in a notebook, show the picture with its alt text and close the figure, whose own output has none.
+        show: in a notebook, show the picture with alt text and caption, and close the figure, whose output has none.
 
     Returns:
         Path of the PNG.
@@ -78,22 +78,33 @@ def save(
     about = json.dumps({"alt": alt, "caption": caption, **source}, indent=1, sort_keys=True, ensure_ascii=False)
     _write(folder / f"{name}.json", f"{about}\n".encode())
     if show and get_ipython() is not None:
-        display(Picture((folder / f"{name}.png").read_bytes(), alt))
+        display(Picture((folder / f"{name}.png").read_bytes(), alt, caption))
         plt.close(fig)
     return folder / f"{name}.png"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as an output of a notebook: an HTML image, which unlike a bare PNG keeps its alt text everywhere."""
+    """A picture as an output of a notebook: an HTML figure, which unlike a bare PNG keeps alt text and caption."""
 
     png: bytes
     alt: str
+    caption: str = ""
 
     def _repr_html_(self) -> str:
         pixels = int.from_bytes(self.png[16:20])  # where a PNG tells its width
         width, data = min(round(pixels * SHOWN / SAVED), PAGE), b64encode(self.png).decode()
-        return f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}" width="{width}">'
+        image = f'<img src="data:image/png;base64,{data}" alt="{escape(self.alt)}" width="{width}">'
+        below = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure style="margin: 0">{image}{below}</figure>'
+
+
+def picture(fig: Figure, *, alt: str) -> Picture:
+    """Return a figure as an output with its alt text, kept in no file; the figure is closed."""
+    buffer = BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Description": alt, "Software": None}, dpi=SAVED)
+    plt.close(fig)
+    return Picture(buffer.getvalue(), alt)
 
 
 def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reproduce.plots.palette import DASHES, MARKERS, PALETTE, Look
 
@@ -83,15 +81,3 @@ def state_and_steps(solution: Any, *, components: dict[str, int], axes: Sequence
 def _legend_above(ax: Axes) -> None:
     """Put the legend over the axes, where it hides no data (figures with layout="constrained" make room for it)."""
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, fontsize="small", frameon=False)
-
-
-def png(fig: Figure) -> bytes:
-    """Return a figure as a PNG and close it: the value of an `ipywidgets.Image`.
-
-    A picture that sliders redraw belongs there. The Output widget of `ipywidgets.interact` needs answers from the
-    front end while the cell runs, which now and then stops a notebook that runs without one.
-    """
-    buffer = BytesIO()
-    fig.savefig(buffer, format="png")
-    plt.close(fig)
-    return buffer.getvalue()

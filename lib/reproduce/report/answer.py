@@ -106,6 +106,8 @@ def printed(judged: Sequence[Verdict]) -> str:
             f"lost in {cost[COST[1]]}, undecided in {cost[COST[2]]} (of {len(of)} that were run)"
         )
     n = len({one.claim.id for one in judged})
+    if all(one.direction == NOT_RUN for one in judged):
+        return f"**The papers' {n} claims** cannot be judged yet: none of their experiments is complete."
     return f"**The papers' {n} claims**, each judged on its ratio to vanilla, by the penalty in {'. In '.join(lines)}."
 
 

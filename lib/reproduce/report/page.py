@@ -6,6 +6,8 @@ import html
 import re
 from typing import Any
 
+from reproduce.report.captions import numbered
+
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 76rem;
@@ -25,6 +27,8 @@ nav ol { columns: 2 22rem; max-width: 54rem; }
   body { font-size: 10pt; max-width: none; padding: 0; } table { font-size: 7.5pt; } img { max-height: 17cm; }
   h2, h3 { break-after: avoid; } tr, img { break-inside: avoid; }
 }
+figure { margin: 1rem 0; }
+figcaption, caption { font-size: .9rem; text-align: left; }
 pre { white-space: pre-wrap; }
 code { background: #f2f2f2; padding: 0 .2em; }
 """
@@ -33,8 +37,8 @@ LOADS = re.compile(
     re.IGNORECASE,
 )
 """What would make a browser load or run something when it opens the page."""
-
-
+ALIVE = re.compile(r'<script class="rg-part"[^>]*>.*?</script>', re.DOTALL)
+"""The scripts of interactive elements, which stand as pictures, and quizzes as lists, without them."""
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)(?=<a class="anchor-link|</h2>)', re.DOTALL)
 """A section's heading as nbconvert writes it: its id, and its words."""
 
@@ -60,7 +64,9 @@ def page(notebook: Any) -> str:
     from nbconvert import HTMLExporter  # here: it takes a second
 
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True, embed_images=True)
-    body = re.sub(r"<style\b.*?</style>", "", exporter.from_notebook_node(notebook)[0], flags=re.DOTALL | re.IGNORECASE)
+    body = exporter.from_notebook_node(numbered(notebook))[0]
+    body = re.sub(r"<style\b.*?</style>", "", body, flags=re.DOTALL | re.IGNORECASE)
+    body = ALIVE.sub("", body)
     if found := LOADS.search(re.sub(r"<(code|pre)\b.*?</\1>", "", body, flags=re.DOTALL)):
         raise ValueError(f"the page would load or run something: {body[found.start() : found.start() + 120]!r}")
     body = _with_contents(body)

@@ -12,7 +12,7 @@ from reproduce import checkout
 from reproduce.report import effects, tables, verdicts
 from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
-from reproduce.runs.curves import Name, common, curve, name, value
+from reproduce.runs.curves import Name, common, curve, name, own_way, value
 from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
@@ -79,10 +79,6 @@ def error_of(value: float, metric: str) -> float:
     return 1.0 - value if metric == "accuracy" else -value
 
 
-def _metric(rows: Sequence[Row], experiment: str) -> str:
-    return next((row.metric for row in rows if row.experiment == experiment), "")
-
-
 def ledger(rows: Sequence[Row]) -> list[Verdict]:
     """Return the verdicts on all claims, from the study's rows."""
     given = rules()
@@ -117,10 +113,13 @@ class Saving:
 
 
 def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
-    """Return the saving of each line at the tolerance of training, the way that both were trained with."""
-    lines = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
+    """Return the saving of each line that was trained, and is solved, in the same way as vanilla."""
+    here = [row for row in rows if row.experiment == experiment]
+    way = next((own_way(row) for row in here if row.regularizer == VANILLA), None)
+    alike = [row for row in here if row.regularizer == CONTROL or own_way(row) == way]
+    lines = {line: content for (_, line), content in lines_of(alike).items()}
     return [
-        _saving(experiment, line, None, content.costs["nfe"], content.values, lines, _metric(rows, experiment))
+        _saving(experiment, line, None, content.costs["nfe"], content.values, lines, here[0].metric)
         for line, content in lines.items()
         if line not in (VANILLA, CONTROL)
     ]

@@ -1,0 +1,113 @@
+"""Which ingredient makes the published effect: forms of the penalty, crossed, and what each choice does (no torch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reproduce.report import effects, study, tables
+from reproduce.report.effects import Effect
+from reproduce.report.study import Saving
+from reproduce.report.study_tables import kept_text, ratio_text
+from reproduce.runs import store
+from reproduce.runs.registered import registered
+from reproduce.runs.store import CONTROL, VANILLA, Row
+
+CHOICES = {
+    "sampling": ("biased", "unbiased"),
+    "step": ("the solver's own", "an initial step"),
+    "size": ("the error ratio alone", "times dt"),
+    "first stage": ("differentiated", "held constant"),
+}
+"""What is crossed: the choice of our form first, that of the papers' released code second."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of the crossed forms of the local penalty: for each of CHOICES, whether it is the second."""
+
+    second: tuple[bool, bool, bool, bool]
+
+    def words(self) -> dict[str, str]:
+        """Return the choices for readers."""
+        return {name: of[taken] for (name, of), taken in zip(CHOICES.items(), self.second, strict=True)}
+
+
+def form_of(line: str) -> Form | None:
+    """Return the form that a line of the ablation names, such as 'local_biased:initial_dt_held'; None for another."""
+    sampling, _, rest = line.partition(":")
+    step, *more = rest.split("_")
+    if sampling not in ("local_biased", "local_unbiased") or step not in ("solver", "initial"):
+        return None
+    return Form((sampling == "local_unbiased", step == "initial", "dt" in more, "held" in more))
+
+
+def rows_of(experiment: str) -> list[Row]:
+    """Return the committed rows of the ablation on the test part, and those of vanilla and the control of its seeds."""
+    seeds = registered()["seeds"]["ablation"]
+    own = [row for row in store.committed_rows("ablation", experiment) if row.part == "test"]
+    others = store.committed_rows("study", experiment)
+    return own + [row for row in others if row.regularizer in (VANILLA, CONTROL) and row.seed in seeds]
+
+
+def savings(rows: Sequence[Row], experiment: str) -> dict[Form, Saving]:
+    """Return what each form saves against vanilla at the tolerance of training, at the weight that its ladder chose."""
+    found = {form_of(saving.line): saving for saving in study.equal_tolerance(rows, experiment)}
+    return {form: saving for form, saving in found.items() if form is not None}
+
+
+def table(rows: Sequence[Row], experiment: str) -> pd.DataFrame:
+    """Return one line for each form: its choices, evaluations over vanilla's, and the gain that is kept."""
+    weights = {form_of(row.regularizer): row.settings.get("weight") for row in rows}
+    return pd.DataFrame(
+        {
+            "experiment": tables.title(experiment),
+            **form.words(),
+            "weight": f"{weights[form]:g}",
+            "evaluations": f"{saving.evaluations:.1f}",
+            "over vanilla's": ratio_text(saving.ratio),
+            "gain kept": kept_text(saving.kept),
+            "verdict": saving.cost,
+        }
+        for form, saving in sorted(savings(rows, experiment).items(), key=lambda pair: pair[0].second)
+    )
+
+
+def ingredients(rows: Sequence[Row], experiment: str) -> Mapping[str, Effect]:
+    """Return, for each of CHOICES, how the logarithm of the evaluations changes with the second choice.
+
+    The mean over all other choices, of differences within a seed; its error is that over seeds.
+    """
+    at: dict[Form, dict[int, float]] = {}
+    for row in rows:
+        if (form := form_of(row.regularizer)) is not None:
+            at.setdefault(form, {})[row.seed] = math.log(row.nfe)
+    found = {}
+    for i, name in enumerate(CHOICES):
+        pairs = [(of, at.get(_other(form, i))) for form, of in at.items() if not form.second[i]]
+        whole = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
+        seeds = sorted(set.intersection(*(set(ours) & set(theirs) for ours, theirs in whole))) if whole else []
+        changes = [math.fsum(theirs[seed] - ours[seed] for ours, theirs in whole) / len(whole) for seed in seeds]
+        effect = effects.mean_effect(changes)
+        if effect is not None:
+            found[name] = effect
+    return found
+
+
+def _other(form: Form, i: int) -> Form:
+    return Form(tuple(taken != (i == j) for j, taken in enumerate(form.second)))  # type: ignore[arg-type]
+
+
+def in_words(rows: Sequence[Row], experiment: str) -> str:
+    """Say what each choice does to the evaluations; that there is nothing to say without rows."""
+    found = ingredients(rows, experiment)
+    if not found:
+        return f"{tables.title(experiment)}: the ablation is not run yet."
+    told = "; ".join(f"{name}, {CHOICES[name][1]}: {ratio_text(effect)}" for name, effect in found.items())
+    return (
+        f"{tables.title(experiment)}: evaluations with the papers' choice over those with ours, all else crossed, each "
+        f"form at the weight of its own ladder: {told}."
+    )

@@ -1,0 +1,72 @@
+"""The ablation: forms are read from the names of lines, and each choice's effect is that of the crossed design."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from rows import ROW
+
+from reproduce.report import ablation
+from reproduce.report.ablation import CHOICES, Form, form_of
+from reproduce.runs import protocol
+from reproduce.runs.store import Row
+
+EFFECTS = {"sampling": 0.1, "step": -0.4, "size": 0.0, "first stage": 0.7}
+"""Changes of log evaluations that the rows below are made with."""
+
+
+def name_of(second: tuple[bool, ...]) -> str:
+    unbiased, initial, dt, held = second
+    step = f"{'initial' if initial else 'solver'}{'_dt' if dt else ''}{'_held' if held else ''}"
+    return f"local_{'unbiased' if unbiased else 'biased'}:{step}"
+
+
+def crossed() -> list[Row]:
+    """Rows of all sixteen forms with five seeds, whose evaluations are a product of the effects; vanilla, control."""
+    found = []
+    for seed in range(10, 15):
+        budget = {"rtol": 1e-7, "method": "tsit5", "fixed_steps": None}
+        base = replace(ROW, seed=seed, budget=budget)
+        control = {"accuracy": 0.8, "train_accuracy": 0.8}
+        found += [replace(base, nfe=90.0 + seed), replace(base, regularizer="no_dynamics", nfe=0.0, metrics=control)]
+        for second in product((False, True), repeat=4):
+            change = sum(effect for effect, taken in zip(EFFECTS.values(), second, strict=True) if taken)
+            nfe = (40.0 + seed) * math.exp(change + 0.01 * (seed - 12))
+            found.append(replace(base, regularizer=name_of(second), settings={"weight": 0.3}, nfe=nfe))
+    return found
+
+
+def test_every_line_of_the_registered_ablation_names_a_form_and_no_two_the_same() -> None:
+    lines = {run.regularizer for run in protocol.ablation("mnist_ode")}
+    assert len({form_of(line) for line in lines}) == len(lines) == 16
+    assert None not in {form_of(line) for line in lines}
+    for line in ("local_biased", "local_biased:released", "none", "local_biased:loose"):
+        assert form_of(line) is None
+
+
+def test_the_effect_of_a_choice_is_that_of_the_crossed_design() -> None:
+    found = ablation.ingredients(crossed(), "mnist_ode")
+    assert {name: effect.mean for name, effect in found.items()} == pytest.approx(EFFECTS, abs=1e-12)
+    assert all(effect.error < 1e-12 for effect in found.values())  # equal in each seed
+    said = ablation.in_words(crossed(), "mnist_ode")
+    assert "first stage, held constant: 2.01x" in said
+    assert "step, an initial step: 0.67x" in said
+
+
+def test_a_form_without_its_partner_enters_no_effect_and_no_rows_are_said_to_be_none() -> None:
+    held = [row for row in crossed() if "held" not in row.regularizer]
+    assert set(ablation.ingredients(held, "mnist_ode")) == {"sampling", "step", "size"}
+    assert ablation.in_words([], "mnist_ode") == "MNIST, neural ODE: the ablation is not run yet."
+
+
+def test_the_table_has_a_line_for_each_form_with_its_choices_and_its_weight() -> None:
+    table = ablation.table(crossed(), "mnist_ode")
+    assert len(table) == 16
+    assert list(table.columns[1:5]) == list(CHOICES)
+    first = table.iloc[0]
+    assert list(first[1:5]) == [of[0] for of in CHOICES.values()]
+    assert (first["weight"], first["gain kept"]) == ("0.3", "1.00 [1.00, 1.00]")
+    assert form_of("local_biased:solver") == Form((False, False, False, False))
