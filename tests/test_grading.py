@@ -190,7 +190,7 @@ def test_an_error_in_one_cell_leaves_the_next_ones_their_outputs() -> None:
     ],
 )
 def test_a_submission_that_goes_too_far_is_ended_with_a_reason(source: str, status: set[str]) -> None:
-    limits = Limits(seconds=120, processor_seconds=5, memory_mb=700, processes=20, disk_mb=100)
+    limits = Limits(seconds=900, processor_seconds=20, memory_mb=700, processes=20, disk_mb=100)
     verdict = run(notebook(source), limits=limits)
     assert verdict.status in status, verdict.reason
     assert verdict.reason

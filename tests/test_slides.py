@@ -40,8 +40,8 @@ def test_every_picture_of_a_deck_has_a_text_for_those_who_do_not_see_it() -> Non
 
 def test_the_table_is_the_generated_one() -> None:
     lines = published_table(checkout.ROOT).splitlines()
-    assert lines[0].startswith("| experiment | penalty |")
-    assert len(lines) > 10
+    assert lines[0].startswith("| experiment |")
+    assert len(lines) > 2
 
 
 @pytest.mark.parametrize(

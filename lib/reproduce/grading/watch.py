@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-LOOK = 0.1
+LOOK = 0.25
 """Seconds between two looks at what runs."""
 RESULT_BYTES = 64 * 2**20
 """No result is read beyond."""
@@ -90,11 +90,19 @@ def _read(process: subprocess.Popen[bytes], parts: list[bytes]) -> None:
 
 
 def _family(pid: int) -> list[psutil.Process]:
+    """Return a process and all below it that still run; what has ended and waits to be noticed is left out."""
     try:
         first = psutil.Process(pid)
-        return [first, *first.children(recursive=True)]
+        return [first, *filter(_runs, first.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
+
+
+def _runs(member: psutil.Process) -> bool:
+    try:
+        return bool(member.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _used(pid: int) -> tuple[float, int]:
