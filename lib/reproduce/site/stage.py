@@ -71,6 +71,8 @@ def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
         for picture, content in lesson.pictures.items():
             _write(folder / EXTRA / LESSONS / "pictures" / picture, content)
     (folder / EXTRA).mkdir(exist_ok=True)
+    for path in (root / "docs").rglob("*.json"):  # which pages include
+        _write(folder / path.relative_to(root / "docs"), path.read_bytes())
     for name in wanted:
         (folder / FILES / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, folder / FILES / name)
