@@ -21,6 +21,8 @@ from reproduce.grading.outputs import scored
 from reproduce.grading.points import Points, near
 from reproduce.grading.sandbox import Limits, Verdict, run
 
+pytestmark = pytest.mark.xdist_group("sandbox")
+"""One at a time: a test looks at what others would have running."""
 COURSE = checkout.ROOT / ".venv-course" / "bin" / "python"
 PROJECT = checkout.ROOT / ".venv" / "bin" / "python"
 MASTERS = [checkout.ROOT / "course" / name / f"{name}.ipynb" for name in SETS]
@@ -181,7 +183,7 @@ def test_an_error_in_one_cell_leaves_the_next_ones_their_outputs() -> None:
     [
         ("while True: pass", {"time"}),
         ("hoard = []\nwhile True: hoard.append('x' * 10**7)", {"memory"}),
-        ("while True: print('x' * 1000)", {"output"}),
+        ("while True: print('x' * 1000)", {"output", "memory"}),  # messages wait in memory on a busy machine
         ("print('x' * 10**9)", {"output", "memory"}),
         ("import os; os._exit(0)", {"crashed"}),
         ("import os; [os.remove(p) for p in os.listdir() if os.path.isfile(p)]", {"input"}),
@@ -224,10 +226,8 @@ def test_what_a_submission_leaves_running_ends_with_it() -> None:
     daemon = f"import os, time\nif os.fork() == 0:\n{child}"
     before = {process.pid for process in psutil.process_iter()}
     assert run(notebook(daemon, "1")).status == "ok"
-    left = [
-        p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "ipykernel" in str(p.info["cmdline"])
-    ]
-    assert left == []
+    new = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    assert [p for p in new if sandbox.PREFIX in str(p.info["cmdline"])] == []
 
 
 @pytest.mark.slow

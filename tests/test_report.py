@@ -526,7 +526,6 @@ def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing
 def test_the_figures_show_what_there_is_and_say_when_there_is_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: None
 ) -> None:
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     plots.style()
     judged, nothing = study.ledger(part().judged()), study.ledger([])
     drawn = (
@@ -534,6 +533,7 @@ def test_the_figures_show_what_there_is_and_say_when_there_is_nothing(
         (plots_report.over_training(part()), plots_report.over_training(replace(part(), rows=())), 2),
         (plots_study.gains(part()), plots_study.gains(part("mnist_odenone10")), 1),
     )
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
     for fig, empty, panels in drawn:
         assert len([ax for ax in fig.axes if ax.has_data()]) == panels
         assert [text.get_text() for ax in empty.axes for text in ax.texts] == ["no rows yet"]

@@ -178,6 +178,6 @@ def test_the_frontier_keeps_what_is_better_than_everything_cheaper(rows: list[Ro
     best = study.frontier(points)
     assert [point.way for point in best] == [FEW, LOOSE, TIGHT]
     assert all(a.kept[0] < b.kept[0] for a, b in pairwise(best))
-    ax = gain_against_cost(rows, "mnist_ode", ["none", "local_biased"])
+    ax = gain_against_cost(rows, "mnist_ode", ["none", "local_biased"], ax=plt.figure().add_subplot())
     assert len(ax.get_legend_handles_labels()[1]) == 2
     plt.close(ax.figure)

@@ -343,11 +343,11 @@ def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home:
     assert estimate.total(tiny[1:3], 2) == pytest.approx(seconds)
     doubled = replace(tiny[1], overrides={**TINY, "steps": 24})
     assert estimate.total([doubled], 1) == pytest.approx(2 * seconds)
-    committed = home / "data" / "reference" / "measured" / "quick" / "mnist_ode"
-    committed.mkdir(parents=True)
+    committed = store.committed_path("ladders", "mnist_ode")
+    committed.parent.mkdir(parents=True)
     row = store.rows("smoke")[0]
     other = replace(row, experiment="mnist_ode", seconds={"train": 6.0, "predict": 1.0})
-    (committed / "none-seed0-x.json").write_text(json.dumps(asdict(other)))
+    committed.write_text(json.dumps(asdict(other)) + "\n")
     size = row.budget["steps"] * row.budget["batch"]
     run = Run("mnist_ode", "none", 0, "smoke", overrides={"steps": size, "batch": 1})
     assert estimate.seconds_each([run]) == [pytest.approx(6.0)], "before anything is stored here: the committed rows"
