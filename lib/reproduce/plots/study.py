@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -78,7 +79,8 @@ def gain_against_cost(
         x, y = [getattr(point, what) for point in best], [point.kept[0] for point in best]
         lowest = min(lowest, y[0] - 0.05)
         ax.step(x, y, where="post", color=seen.color, linestyle=seen.dash, label=tables.label(name))
-        ends = [[p.kept[0] - p.kept[1] for p in best], [p.kept[2] - p.kept[0] for p in best]]
+        ends = np.array([[p.kept[0] - p.kept[1], p.kept[2] - p.kept[0]] for p in best]).T  # (2, points)
+        ends = np.clip(ends, 0.0, 9.0)  # below 0 by rounding; without an end where vanilla's gain is not sure
         ax.errorbar(x, y, yerr=ends, color=seen.color, linestyle="none", linewidth=1)
     ax.axhline(study.rules()["gain"], color="0.4", linewidth=1)
     ax.axhline(0.0, color="0.4", linewidth=1)
