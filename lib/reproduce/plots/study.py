@@ -66,7 +66,7 @@ def gain_against_cost(
         ax: axes; None: the current ones.
         what: 'evaluations' or 'seconds'.
     """
-    ax, lowest = ax or plt.gca(), 0.7
+    ax, lowest, highest = ax or plt.gca(), 0.7, 1.07
     for name in lines:
         found, seen = study.points(rows, experiment, name), look(name)
         for point in found:
@@ -77,14 +77,14 @@ def gain_against_cost(
         if not best:
             continue
         x, y = [getattr(point, what) for point in best], [point.kept[0] for point in best]
-        lowest = min(lowest, y[0] - 0.05)
+        lowest, highest = min(lowest, y[0] - 0.05), max(highest, y[-1])
         ax.step(x, y, where="post", color=seen.color, linestyle=seen.dash, label=tables.label(name))
         ends = np.array([[p.kept[0] - p.kept[1], p.kept[2] - p.kept[0]] for p in best]).T  # (2, points)
         ends = np.clip(ends, 0.0, 9.0)  # below 0 by rounding; without an end where vanilla's gain is not sure
         ax.errorbar(x, y, yerr=ends, color=seen.color, linestyle="none", linewidth=1)
     ax.axhline(study.rules()["gain"], color="0.4", linewidth=1)
     ax.axhline(0.0, color="0.4", linewidth=1)
-    ax.set(xscale="log", ylim=(max(lowest, -0.1), 1.1), ylabel="share of vanilla's gain that is kept")
+    ax.set(xscale="log", ylim=(max(lowest, -0.1), highest + 0.03), ylabel="share of vanilla's gain that is kept")
     if what == "evaluations":
         ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256], ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
         ax.minorticks_off()

@@ -124,7 +124,7 @@ def in_short(part: Evidence) -> pd.DataFrame:
     lines = []
     for name in part.complete():
         equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
-        vanilla, ours, _ = _matched(part, name)
+        vanilla, ours, decay = _matched(part, name)
         if "local_biased" not in equal or vanilla is None or ours is None:
             continue
         own, nfe = equal["local_biased"], study.lines_of(part.of(name))[name, VANILLA].costs["nfe"]
@@ -139,6 +139,9 @@ def in_short(part: Evidence) -> pd.DataFrame:
                 "local, chosen way": f"{ours.evaluations:.3g} ({_way(ours)})",
                 "its ratio": ratio_text(ours.ratio),
                 "its gain kept": f"{kept_text(ours.kept)}: {ours.cost}",
+                "weight decay, chosen way": f"{decay.evaluations:.3g} ({_way(decay)}), gain {decay.cost}"
+                if decay
+                else "",
             }
         )
     return pd.DataFrame(lines)
