@@ -60,7 +60,7 @@ def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
         _write(folder / pages[origin], page_captioned(text).encode())
     for name, path in executed.items():
         lesson = prepared(name, nbformat.read(path, as_version=4))
-        origin, up = f"notebooks/{name}.ipynb", "../" * len(path.relative_to(root).parents[1].parts) + "notebooks/"
+        origin, up = f"notebooks/{name}.ipynb", "../" * len(path.relative_to(root).parent.parts) + "notebooks/"
         for cell in lesson.notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = led(cell.source.replace(f"]({up}", "]("), origin)
