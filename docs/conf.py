@@ -20,7 +20,7 @@ from reproduce.site import reference  # noqa: E402
 project = "regnde"
 version = release = PROJECT["version"]
 author = "the regnde contributors"
-copyright = f"{author}; MIT licence"
+copyright = f"{author}; text CC BY 4.0, code MIT"
 language = "en"
 extensions = [
     "myst_nb",

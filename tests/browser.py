@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,9 @@ from typing import Any
 import pytest
 from websocket import WebSocket, create_connection
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+from reproduce import pdf
+
+CHROMIUM = pdf.browser()
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: pages cannot be tried here")
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9, "Enter": 13, " ": 32, "End": 35}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from base64 import b64encode
 from html.parser import HTMLParser
@@ -16,7 +15,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from reproduce import checkout
+from reproduce import checkout, pdf
 from reproduce.report import front
 from reproduce.report.captions import numbered
 from reproduce.site import stage as staging
@@ -24,7 +23,7 @@ from reproduce.site.lessons import WIDGET, prepared
 from reproduce.site.links import relinked
 
 SITE, PYTHON = checkout.ROOT / "build" / "site", checkout.ROOT / ".venv-site" / "bin" / "python"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = pdf.browser()
 PAGES = {"docs/use.md": "use.md", "notebooks/01_one.ipynb": "lessons/01_one.ipynb", "README.md": "index.md"}
 
 

@@ -159,13 +159,6 @@ def test_an_undecided_claim_says_what_such_rows_would_have_found(rows: list[Row]
     assert float(found[1]) == pytest.approx(hand, abs=0.005)
 
 
-def test_the_sentence_counts_experiments_and_not_lines(rows: list[Row]) -> None:
-    found = study.equal_tolerance(rows, "mnist_ode")
-    said = study_tables.reached(found, at_most=0.5, lines=["local_unbiased", "local_biased"])
-    assert said.endswith("in 1 of 1: MNIST, neural ODE.")
-    assert "in 0 of 1." in study_tables.reached(found, at_most=0.1, lines=["local_biased"])
-
-
 def test_savings_name_the_way_that_each_line_is_solved_in(rows: list[Row]) -> None:
     table = study_tables.savings(study.matched_error(rows, "mnist_ode", {"none": LOOSE, "local_biased": FEW}))
     assert list(table["solved by"]) == ["tsit5 at 0.1", "midpoint, 1 step"]

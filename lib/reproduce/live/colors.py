@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from matplotlib.colors import to_hex
 
-from reproduce.plots.lessons import method_look
 from reproduce.plots.palette import PALETTE, look
 
 MUTED = tuple(to_hex(color) for color in PALETTE)
@@ -17,8 +16,3 @@ TRUTH = "#7A7F87"
 def of_regularizer(name: str) -> str:
     """Return the colour that a regularizer has in all pictures."""
     return to_hex(look(name).color)
-
-
-def of_method(name: str) -> str:
-    """Return the colour that a method has in all pictures."""
-    return to_hex(method_look(name).color)

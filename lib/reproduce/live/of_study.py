@@ -14,11 +14,11 @@ from reproduce.live.element import Element
 from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power
 from reproduce.report import tables
 from reproduce.report.effects import mean_effect
+from reproduce.report.study import rules
 from reproduce.runs import protocol, store
 from reproduce.runs.curves import Name, common, curve, gain_kept, value
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
-LEVEL = 0.95
 MAIN = ("local_unbiased", "local_biased", "global_error")
 REACH = (-0.5, 1.5)
 """Shares of the gain that are drawn; what lies outside is off the picture, and said in the sentence."""
@@ -83,7 +83,7 @@ def weights(experiment: str) -> Element:
         f"{_share(statistics.fmean(kept[index]))}; {_metric(rows)}."
         for index, rows in rungs.items()
     }
-    title = tables.TITLES.get(experiment, experiment)
+    title = tables.title(experiment)
     return Element(
         f"The weight of a penalty: {title}",
         controls,
@@ -133,8 +133,8 @@ def _share(share: float) -> str:
 
 def _metric(rows: Sequence[Row]) -> str:
     values = [row.metrics[row.metric] for row in rows]
-    effect = mean_effect(values)
-    end = "" if effect is None else f" (interval {effect.interval(LEVEL)[0]:.4g} to {effect.interval(LEVEL)[1]:.4g})"
+    effect, level = mean_effect(values), rules()["level"]
+    end = "" if effect is None else f" (interval {effect.interval(level)[0]:.4g} to {effect.interval(level)[1]:.4g})"
     return f"{rows[0].metric.replace('_', ' ')} {statistics.fmean(values):.4g}{end}"
 
 
@@ -159,7 +159,7 @@ def ways(experiment: str) -> Element:
     at = sorted({tol for of in found.values() for _, tol, _ in of if tol is not None}, reverse=True)
     own = str(lines[VANILLA][0].budget["method"]), lines[VANILLA][0].tolerance
     start = (methods.index(own[0]) if own[0] in methods else 0, at.index(own[1]) if own[1] in at else len(at) // 2)
-    title = tables.TITLES.get(experiment, experiment)
+    title = tables.title(experiment)
     texts = each(lambda i, k: _way_words(found, methods[i], at[k]), len(methods), len(at))
     return Element(
         f"How tightly to solve: {title}",

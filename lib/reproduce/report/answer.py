@@ -108,7 +108,8 @@ def printed(judged: Sequence[Verdict]) -> str:
     n = len({one.claim.id for one in judged})
     if all(one.direction == NOT_RUN for one in judged):
         return f"**The papers' {n} claims** cannot be judged yet: none of their experiments is complete."
-    return f"**The papers' {n} claims**, each judged on its ratio to vanilla, by the penalty in {'. In '.join(lines)}."
+    told = ". In ".join(lines)
+    return f"**The papers' {n} claims**, each judged on the ratio that it is about, by the penalty in {told}."
 
 
 def paragraphs(part: Evidence) -> list[str]:

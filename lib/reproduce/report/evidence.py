@@ -10,7 +10,7 @@ from reproduce.runs import store
 from reproduce.runs.registered import registered
 from reproduce.runs.store import Row
 
-STUDY, HERE, PUBLISHED, ABLATION = "the study", "this machine", "published settings", "the ablation"
+STUDY, HERE, PUBLISHED = "the study", "this machine", "published settings"
 """Names of the parts of the evidence."""
 
 

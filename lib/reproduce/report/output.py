@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from reproduce import checkout
+from reproduce import checkout, pdf
 from reproduce.files import write_atomically
 from reproduce.report import tables
 from reproduce.runs import provenance, store
@@ -46,34 +43,10 @@ def write_page(profile: str) -> None:
     from reproduce.report.page import page
 
     write_atomically(page_path(profile), page(nbformat.read(copy, as_version=4)).encode())
-    print(write_pdf(page_path(profile)))
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-"""Programs that print a page to PDF; the first that is on the path is used."""
-
-
-def write_pdf(html: Path) -> str:
-    """Print a page to a PDF beside it with a browser; return what was done or why not, in words."""
-    pdf = html.with_suffix(".pdf")
-    pdf.unlink(missing_ok=True)  # never that of an earlier page
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        return f"no PDF: none of {', '.join(BROWSERS)} is here to print {shown(html)}"
-    with tempfile.TemporaryDirectory() as folder:  # a profile of its own, so that an open browser does not matter
-        options = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={folder}",
-            "--no-pdf-header-footer",
-        ]
-        asked = [browser, *options, f"--print-to-pdf={pdf}", html.resolve().as_uri()]
-        try:
-            subprocess.run(asked, capture_output=True, timeout=300, check=True)
-        except (subprocess.SubprocessError, OSError) as error:
-            return f"no PDF: {Path(browser).name} did not print it ({type(error).__name__})"
-    return f"the same as PDF: {shown(pdf)}" if pdf.exists() else f"no PDF: {Path(browser).name} printed none"
+    try:
+        print(f"the same as PDF: {shown(pdf.printed(page_path(profile)))}")
+    except ValueError as error:
+        print(error)
 
 
 def write_summary(profile: str) -> tuple[str, list[Row]]:
@@ -111,8 +84,8 @@ def made(profile: str, notebooks: str, *, since: float, now: float) -> str:
     if (build / "summary.md").exists():
         lines.append(f"  summary    {shown(build / 'summary.md')}")
     if page_path(profile).exists():
-        pdf = page_path(profile).with_suffix(".pdf")
-        lines.append(f"  report     {shown(page_path(profile))}" + (f", {shown(pdf)}" if pdf.exists() else ""))
+        as_pdf = page_path(profile).with_suffix(".pdf")
+        lines.append(f"  report     {shown(page_path(profile))}" + (f", {shown(as_pdf)}" if as_pdf.exists() else ""))
     return "\n".join(lines)
 
 

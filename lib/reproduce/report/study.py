@@ -16,8 +16,6 @@ from reproduce.runs.curves import Name, common, curve, name, own_way, value
 from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
-REACHED, NOT_REACHED = "reached", "not reached"
-
 
 def rules() -> dict[str, Any]:
     """Return the registered rules."""

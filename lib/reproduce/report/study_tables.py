@@ -126,13 +126,3 @@ def savings(found: Sequence[Saving]) -> pd.DataFrame:
         }
         for saving in sorted(found, key=lambda saving: (saving.experiment, order.index(saving.line)))
     )
-
-
-def reached(found: Sequence[Saving], *, at_most: float, lines: Sequence[str]) -> str:
-    """Return as one sentence in how many experiments one of the lines reaches a ratio with the gain kept, and which."""
-    names = list(dict.fromkeys(saving.experiment for saving in found))
-    able = [n for n in names if any(s.reached(at_most) for s in found if s.experiment == n and s.line in lines)]
-    titles = [tables.title(name) for name in able]
-    what = " or ".join(tables.label(line) for line in lines)
-    which = f": {', '.join(titles)}" if titles else ""
-    return f"{what}: at most {at_most:g}x the evaluations, with the gain kept, in {len(able)} of {len(names)}{which}."

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import html
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +16,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from reproduce import checkout
+from reproduce import checkout, pdf
 from reproduce.files import write_atomically
 from reproduce.slides.deck import Deck, Slide, picture, published_table, read
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!http)[^)]*\)")
 STYLE = """
@@ -99,7 +96,7 @@ def make(names: Sequence[str], *, root: Path, out: Path, reveal: Path, profile: 
     """Make decks in a folder; return the pages and PDFs that were made.
 
     Raises:
-        ValueError: a deck is wrong, or reveal.js was not installed.
+        ValueError: a deck is wrong, reveal.js was not installed, or the browser did not print all slides.
     """
     if not (reveal / "reveal.js").is_file():
         raise ValueError(f"reveal.js is not in {reveal}: run `make slides`, which installs it")
@@ -113,28 +110,9 @@ def make(names: Sequence[str], *, root: Path, out: Path, reveal: Path, profile: 
                 write_atomically(out / "pictures" / file.name, file.read_bytes())
         write_atomically(out / f"{deck.name}.html", page(deck, root, profile).encode())
         made.append(out / f"{deck.name}.html")
-        if browser := next(filter(shutil.which, BROWSERS), None):
-            made.append(_pdf(browser, made[-1], len(deck.slides) + 1))
+        if pdf.browser():
+            made.append(pdf.printed(made[-1], query="?print-pdf", pages=len(deck.slides) + 1))
     return made
-
-
-def _pdf(browser: str, page: Path, slides: int) -> Path:
-    """Print a deck; Chromium refuses its own sandbox to root, so that it goes without only there.
-
-    On a busy machine the page may be printed before it is laid out, which shows in the number of pages: then again.
-
-    Raises:
-        ValueError: the browser printed fewer pages than there are slides, three times.
-    """
-    target = page.with_suffix(".pdf")
-    loose = ["--no-sandbox"] if os.getuid() == 0 else []
-    options = ["--headless=new", *loose, "--no-pdf-header-footer", f"--print-to-pdf={target}"]
-    for patience in (20_000, 60_000, 180_000):
-        command = [browser, *options, f"--virtual-time-budget={patience}", f"{page.as_uri()}?print-pdf"]
-        subprocess.run(command, check=False, capture_output=True, timeout=600)
-        if target.is_file() and len(re.findall(rb"/Type\s*/Page\b", target.read_bytes())) >= slides:
-            return target
-    raise ValueError(f"{browser} did not print all of {page.name}: open it there with ?print-pdf and print it yourself")
 
 
 def main() -> int:
