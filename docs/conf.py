@@ -48,7 +48,6 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {"Field": "Field", "Rate": "Rate"}
 napoleon_numpy_docstring = False
-python_maximum_signature_line_length = 88
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 

@@ -141,7 +141,7 @@ def _kept(job: Job, student: str, path: Path | None) -> dict[str, Any] | None:
 
 
 def _record(job: Job, student: str, key: str, verdict: Verdict) -> None:
-    known = asdict(replace(verdict, notebook=None, reason=verdict.reason))
+    known = asdict(replace(verdict, notebook=None))
     del known["notebook"]
     rounded = {name: round(value, 1) if isinstance(value, float) else value for name, value in known.items()}
     when = datetime.now(UTC).isoformat(timespec="seconds")
