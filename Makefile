@@ -84,16 +84,16 @@ lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
 	@$(PY) -m reproduce.cli course --only "$(ONLY)"
 
+SPHINX = .venv-site/bin/python -m sphinx -q -W --keep-going -j $(JOBS) -d build/site-doctrees -c docs build/site-source \
+	build/site && echo "the site: build/site/index.html"
 # Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
 site: $(STAMP) $(SITE)  ## the site from executed notebooks, to build/site/index.html: PROFILE, ONLY
 	@$(PY) -m reproduce.cli site --profile "$(PROFILE)" --only "$(ONLY)"
-	@.venv-site/bin/python -m sphinx -q -W --keep-going -j $(JOBS) -d build/site-doctrees -c docs build/site-source build/site
-	@echo "the site: build/site/index.html"
+	@$(SPHINX)
 
-publish: $(STAMP) $(SITE)  ## the site from committed rows: restore them, execute the lessons, make the pages: PROFILE
-	@$(MAKE) --no-print-directory restore
-	@$(MAKE) --no-print-directory reproduce
-	@$(MAKE) --no-print-directory site
+publish: $(STAMP) $(SITE)  ## the site from what git tracks; nothing is executed or trained
+	@$(PY) -m reproduce.cli site --kept
+	@$(SPHINX)
 
 # One or some of them: ONLY=solve,growth.
 BENCHES = $(if $(ONLY),$(patsubst %,benchmarks/bench_%.py,$(subst $(comma), ,$(ONLY))),$(wildcard benchmarks/bench_*.py))

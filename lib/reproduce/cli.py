@@ -79,7 +79,10 @@ def report(options: argparse.Namespace) -> int:
         return FAILED
     print(f"the report: {output.shown(output.page_path(options.profile))}")
     if options.keep:
-        print(publish.pictures(options.profile), publish.readme(), "commit what changed", sep="\n")
+        from reproduce.site.kept import keep
+
+        print(publish.pictures(options.profile))
+        print(keep(options.profile), publish.readme(), "commit what changed", sep="\n")
     return OK
 
 
@@ -179,8 +182,9 @@ def site(options: argparse.Namespace) -> int:
     """Bring the sources of the site's pages to where Sphinx reads them, for `make site`."""
     from reproduce.site.stage import stage
 
-    print(f"the site's sources, from the executed notebooks of profile {options.profile}: ", end="")
-    print(output.shown(stage(options.profile, only=options.only)), flush=True)
+    folder = stage(None if options.kept else options.profile, only=options.only)
+    whose = "outputs that git tracks" if options.kept else f"the executed notebooks of profile {options.profile}"
+    print(f"the site's sources, from {whose}: {output.shown(folder)}", flush=True)
     return OK
 
 
@@ -249,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("run", help="experiment/regularizer/seed, with @tolerance where there are several")
     made = command("site", "bring the sources of the site's pages to where Sphinx reads them", "profile")
     made.add_argument("--only", default="", help="numbers of the lessons to show: 05 or 05,06 (default: all)")
+    made.add_argument("--kept", action="store_true", help="from the outputs that git tracks, not those of a profile")
     command("lab", "bring the reader's copies of the lessons up to date")
     made = command("course", "make the lessons for students, with solutions, and for instructors")
     made.add_argument("--only", default="", help="numbers of the lessons: 05 or 05,06 (default: all)")

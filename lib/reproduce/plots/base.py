@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -87,7 +87,7 @@ def save(
 class Picture:
     """A picture as an output of a notebook: an HTML figure, which unlike a bare PNG keeps alt text and caption."""
 
-    png: bytes
+    png: bytes = field(repr=False)
     alt: str
     caption: str = ""
 

@@ -84,6 +84,8 @@ def _made(record: Any) -> str:
     commit = str(record.get("commit", "unknown"))[:7] + ("-dirty" if record.get("dirty") else "")
     profile = html.escape(str(record.get("profile", "unknown")))
     note = " A smoke run trains for a few steps: its numbers show nothing." if profile == "smoke" else ""
+    if changed := record.get("changed"):
+        note += f" Cells that have changed since, and show no output: {changed}."
     return (
         f"*This page was executed with profile {profile} at commit {commit}, {str(record.get('made', ''))[:10]}.{note}*"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -13,6 +14,7 @@ from reproduce.notebooks.runner import source_notebooks
 from reproduce.report import front
 from reproduce.report.captions import page_captioned
 from reproduce.runs.store import PROFILES
+from reproduce.site.kept import with_outputs
 from reproduce.site.lessons import prepared
 from reproduce.site.links import FILES, relinked
 
@@ -31,15 +33,20 @@ FROM_README = re.compile(r"<!-- README: (.+?) -->")
 """Where a page of docs/ wants what stands in the README: a section by its title, or its generated block, `results`."""
 
 
-def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
-    """Write the sources of all pages into build/site-source, from the executed notebooks of a profile; return it.
+def stage(profile: str | None, *, only: str = "", root: Path | None = None) -> Path:
+    """Write the sources of all pages into build/site-source, from executed lessons; return it.
 
-    Nothing is executed. What is not a page, and is linked to, is copied. With `only` ("05" or "05,06"), for those who
-    write a lesson, the others are shown as they are in notebooks/, without outputs.
+    Nothing is executed. What is not a page, and is linked to, is copied.
+
+    Args:
+        profile: whose executed notebooks; None: the outputs that git tracks (`kept`).
+        only: "05" or "05,06", for those who write a lesson: the others are shown as they are in notebooks/, without
+            outputs.
+        root: the bundle's folder; None: this one's.
 
     Raises:
-        ValueError: the profile is unknown, a notebook of it was not executed, or a link leads nowhere; before anything
-            of an earlier site is removed where a notebook is missing.
+        ValueError: the profile is unknown, a lesson was not executed (or its outputs are not kept), or a link leads
+            nowhere; before anything of an earlier site is removed where a lesson is missing.
     """
     root = root or checkout.ROOT
     executed = _executed(profile, only, root)
@@ -58,12 +65,11 @@ def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
         text = led((root / origin).read_text(encoding="utf-8"), origin)
         text = FROM_README.sub(lambda match: led(_of_readme(readme, match[1]), "README.md"), text)
         _write(folder / pages[origin], page_captioned(text).encode())
-    for name, path in executed.items():
-        lesson = prepared(name, nbformat.read(path, as_version=4))
-        origin, up = f"notebooks/{name}.ipynb", "../" * len(path.relative_to(root).parent.parts) + "notebooks/"
+    for name, notebook in executed.items():
+        lesson, origin = prepared(name, notebook), f"notebooks/{name}.ipynb"
         for cell in lesson.notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = led(cell.source.replace(f"]({up}", "]("), origin)
+                cell.source = led(cell.source, origin)
             for data in (output.get("data", {}) for output in cell.get("outputs", ())):
                 if "text/markdown" in data:  # what the report says is for the README, too: links from the top
                     data["text/markdown"] = led("".join(data["text/markdown"]), "README.md", pages[origin])
@@ -79,19 +85,31 @@ def stage(profile: str, *, only: str = "", root: Path | None = None) -> Path:
     return folder
 
 
-def _executed(profile: str, only: str, root: Path) -> dict[str, Path]:
-    """Return the executed notebooks of a profile by name, in their order; the master of one that is not asked for."""
-    if profile not in PROFILES:
+def _executed(profile: str | None, only: str, root: Path) -> dict[str, Any]:
+    """Return the lessons with outputs by name, in their order; the master of one that is not asked for."""
+    if profile not in (None, *PROFILES):
         raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
+    masters = source_notebooks(root / "notebooks")
+    wanted = {path.name for path in source_notebooks(root / "notebooks", only)}
+    if profile is None:
+        return {path.stem: with_outputs(path, root=root) if path.name in wanted else _read(path) for path in masters}
     folder = root / "build" / profile / "notebooks"
-    masters = {path.stem: path for path in source_notebooks(root / "notebooks")}
-    found = {path.stem: folder / path.name for path in source_notebooks(root / "notebooks", only)}
-    if missing := [name for name, path in found.items() if not path.exists()]:
+    if missing := [path.stem for path in masters if path.name in wanted and not (folder / path.name).exists()]:
         raise ValueError(
             f"the site shows the executed notebooks of profile {profile}, and these were not executed: "
             f"{', '.join(missing)}; run `make reproduce PROFILE={profile}` first, which keeps what is done already"
         )
-    return {**masters, **found}
+    up = "../" * len(folder.relative_to(root).parts) + "notebooks/"  # how links of an executed copy begin
+    return {path.stem: _read(folder / path.name, up) if path.name in wanted else _read(path) for path in masters}
+
+
+def _read(path: Path, up: str = "") -> Any:
+    """Read a notebook; with `up`, its links lead from the folder of the masters again."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if up and cell.cell_type == "markdown":
+            cell.source = cell.source.replace(f"]({up}", "](")
+    return notebook
 
 
 def _of_readme(readme: str, title: str) -> str:
