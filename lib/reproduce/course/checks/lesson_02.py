@@ -62,6 +62,10 @@ CHECKS = (
             Mistake(
                 "the start of the solve is missing: what does it need to begin?", lambda a, r, s: (s - 1) * (a + r)
             ),
+            Mistake(
+                "two things: one stage of an attempt is known already (first same as last), and a solve has a start.",
+                lambda a, r, s: s * (a + r),
+            ),
             Mistake("every attempt is counted once, whether accepted or not.", lambda a, r, s: 2 + (s - 1) * (a - r)),
         ),
     ),
