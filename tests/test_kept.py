@@ -84,10 +84,16 @@ def test_a_cell_that_was_changed_since_shows_no_output_and_the_page_says_so(bund
     assert "Cells that have changed since, and show no output: 1." in end
 
 
-def test_nothing_is_kept_of_a_run_without_an_end_or_of_another_profile(bundle: Path) -> None:
+def test_nothing_is_kept_of_another_profile_of_changes_that_were_not_committed_or_of_a_run_without_an_end(
+    bundle: Path,
+) -> None:
     assert kept.keep("paper", root=bundle) == "no outputs of lessons kept"
     path = bundle / "build" / "quick" / "notebooks" / "07_lesson.ipynb"
     unfinished = nbformat.read(path, as_version=4)
+    unfinished.metadata["regnde"] = {**MADE, "dirty": True}
+    nbformat.write(unfinished, path)
+    assert "of 0 lessons kept" in (said := kept.keep("quick", root=bundle))
+    assert said.endswith("; not those of 1 executed with changes that were not committed")
     del unfinished.metadata["regnde"]
     nbformat.write(unfinished, path)
     assert kept.keep("quick", root=bundle) == f"outputs of 0 lessons kept in {kept.FOLDER}"

@@ -27,8 +27,8 @@ PUBLISHED = re.compile(r'src="figures/([\w.-]+\.png)"')
 def keep(profile: str, *, root: Path | None = None) -> str:
     """Keep the outputs of the lessons that were executed to their end; return what was done, in words.
 
-    A picture that is among the published ones is kept as its name. Profiles but `PICTURES_OF` keep nothing, and the
-    outputs of lessons that were not executed here stay as they are.
+    A picture that is among the published ones is kept as its name. Profiles but `PICTURES_OF` keep nothing; the outputs
+    of lessons that were not executed here, or with changes that were not committed, stay as they are.
     """
     root = root or checkout.ROOT
     if profile != PICTURES_OF:
@@ -38,11 +38,14 @@ def keep(profile: str, *, root: Path | None = None) -> str:
         if old.stem not in masters:
             old.unlink()
     pictures = {hashlib.sha256(path.read_bytes()).digest(): path.name for path in (root / "figures").glob("*.png")}
-    count = 0
+    count = unclean = 0
     for name, master in masters.items():
         copy_of_it = root / "build" / profile / "notebooks" / master.name
         executed = nbformat.read(copy_of_it, as_version=4) if copy_of_it.exists() else None
         if executed is None or not (made := executed.metadata.get("regnde")):
+            continue
+        if made.get("dirty"):
+            unclean += 1
             continue
         sources = {cell.id: cell.source for cell in nbformat.read(master, as_version=4).cells}
         cells = {}
@@ -53,7 +56,8 @@ def keep(profile: str, *, root: Path | None = None) -> str:
         content = json.dumps({"made": made, "cells": cells}, indent=1, sort_keys=True, ensure_ascii=False)
         write_atomically(root / FOLDER / f"{name}.json", f"{content}\n".encode())
         count += 1
-    return f"outputs of {count} lessons kept in {FOLDER}"
+    beside = f"; not those of {unclean} executed with changes that were not committed" if unclean else ""
+    return f"outputs of {count} lessons kept in {FOLDER}{beside}"
 
 
 def with_outputs(master: Path, *, root: Path | None = None) -> Any:
