@@ -51,6 +51,7 @@ def reproduce(options: argparse.Namespace) -> int:
         parameters=dict(_assignment(text) for text in options.parameter),
         timeout=options.timeout,
         force=options.force,
+        solutions=options.solutions,
         wait=options.wait,
     )
     failures = [explain(outcome) for outcome in outcomes if outcome.failure]
@@ -238,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     made = command("reproduce", "run the notebooks, then summarize their results", "profile", "device", "jobs", "keep")
     made.add_argument("--only", default="", help="numbers of the notebooks to run: 05 or 05,06 (default: all)")
     made.add_argument("--force", action="store_true", help="execute the notebooks that could be kept, too")
+    made.add_argument("--solutions", action="store_true", help="execute the solutions of the exercises, too")
     made.add_argument("--timeout", type=float, help="seconds for one cell (default: by profile)")
     helped = "for every notebook run; repeatable"
     made.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help=helped)

@@ -34,8 +34,6 @@ REPORT = "13_report"
 """The notebook that reports on the others: executed after them, and always, since they may have made rows."""
 CELL_SECONDS = {"smoke": 900, "quick": 7200, "paper": 7 * 86400}
 """A cell that takes longer hangs."""
-WITH_SOLUTIONS = ("smoke",)
-"""Profiles in which the solutions of the exercises are executed, too: tests need that, a reader's results do not."""
 SOURCE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
 LINK_UP = re.compile(r"\]\((?=\.\./)")
 """Where the address of a link begins that leads out of the folder of the lessons."""
@@ -56,6 +54,8 @@ class Order:
     """Seconds for one cell."""
     force: bool
     """Execute what could be kept, too."""
+    solutions: bool
+    """Execute the solutions of the exercises and their checks, too."""
     watch: Watch
     workers: set[subprocess.Popen[str]] = field(default_factory=set)
     """Processes that execute a notebook now."""
@@ -84,6 +84,7 @@ def run(
     root: str | Path | None = None,
     timeout: float | None = None,
     force: bool = False,
+    solutions: bool = False,
     wait: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
@@ -100,6 +101,7 @@ def run(
         root: the bundle's folder; None: this one's.
         timeout: seconds for each cell; None: by profile.
         force: execute what could be kept, too.
+        solutions: execute the solutions of the exercises and their checks, too, which a reader's results do not need.
         wait: while another process executes notebooks here, wait for its end.
         say: prints a line of progress; None: see `progress.Watch`.
 
@@ -129,7 +131,7 @@ def run(
 
     watch = Watch(len(sources), jobs, say)
     limit = CELL_SECONDS[profile] if timeout is None else timeout
-    order = Order(root, profile, jobs, given, limit, force, watch)
+    order = Order(root, profile, jobs, given, limit, force, solutions, watch)
     with alone(root, wait=wait, say=watch.line), watch:
         (root / "build" / profile / "notebooks").mkdir(parents=True, exist_ok=True)
         _count_runs(sources, order)
@@ -172,7 +174,7 @@ def _execute(source: Path, order: Order) -> Outcome:
     root, watch = order.root, order.watch
     folder = Path("build") / order.profile / "notebooks"
     part, copy, failed = (folder / f"{source.stem}{end}.ipynb" for end in (".part", "", ".failed"))
-    wanted = stamps.inputs(source, order.parameters, root)
+    wanted = stamps.inputs(source, order.parameters, root, solutions=order.solutions)
     if not order.force and source.stem != REPORT and stamps.holds(root / copy, wanted, root):
         watch.stopped(source.stem, "kept")
         return Outcome(source.stem, copy, 0.0, kept=True)
@@ -206,7 +208,7 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
     What it tells of training runs goes to the watch as it comes.
     """
     job: dict[str, Any] = {"source": f"notebooks/{source.name}", "part": str(part)}
-    job |= {"parameters": dict(order.parameters), "solutions": order.profile in WITH_SOLUTIONS}
+    job |= {"parameters": dict(order.parameters), "solutions": order.solutions}
     own = {
         "OMP_NUM_THREADS": "1",
         "REGNDE_JOBS": str(order.jobs),

@@ -15,7 +15,7 @@ from reproduce.runs import device, provenance, store
 from reproduce.runs.source import library_hash
 
 
-def inputs(source: Path, parameters: Mapping[str, object], root: Path) -> dict[str, Any]:
+def inputs(source: Path, parameters: Mapping[str, object], root: Path, *, solutions: bool = False) -> dict[str, Any]:
     """Return what an execution depends on before it begins: notebook, parameters, device, code, lock, Python.
 
     The whole notebook counts, prose too, since the executed copy shows it; comments in the library do not.
@@ -23,6 +23,7 @@ def inputs(source: Path, parameters: Mapping[str, object], root: Path) -> dict[s
     return {
         "notebook": hashlib.sha256(source.read_bytes()).hexdigest(),
         "parameters": json.loads(json.dumps(dict(parameters))),
+        "solutions": solutions,
         "device": device.asked(),
         "library": library_hash(),
         "lock": provenance.lock_hash(root),
