@@ -24,6 +24,7 @@ FLOORS = {
     "regnde": 3,
     "reproduce.checkout": 4,
     "reproduce.files": 4,
+    "reproduce.left_out": 4,
     "reproduce.pdf": 4,
     "reproduce.data": 5,
     "reproduce.models": 5,

@@ -343,3 +343,13 @@ def test_a_figure_made_again_is_the_same_to_the_byte_and_says_what_trained_its_r
         assert image.info["Description"] == "a line → up"
         assert json.loads(image.info["Source"]) == source
     assert b"trained_with" in first["x.svg"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["notebooks.worker", "runs.provenance", "report.output", "site.stage", "course.make", "grading.inside"],
+)
+def test_a_process_that_reads_notebooks_or_checks_records_builds_no_grammar_of_addresses(module: str) -> None:
+    said = "import sys, nbformat, jsonschema; print('lark' in sys.modules)"
+    command = [sys.executable, "-c", f"import reproduce.{module}; {said}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

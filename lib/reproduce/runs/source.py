@@ -25,6 +25,7 @@ BOOKKEEPING = (
     "reproduce.checkout",
     "reproduce.files",
     "reproduce.experiments",
+    "reproduce.left_out",
     "reproduce.runs.events",
     "reproduce.runs.key",
     "reproduce.runs.provenance",
