@@ -21,9 +21,10 @@ import pytest
 from resuming import assert_resumes_bitwise, without_clock
 
 from reproduce import checkout, experiments
+from reproduce.experiments import Budget, Problem
 from reproduce.runs import checkpoint, estimate, source, store, sweep, train
 from reproduce.runs import key as keys
-from reproduce.runs.run import Run, find_run, needed, status, why
+from reproduce.runs.run import Run, find_run, keys_of, needed, status, why
 from reproduce.runs.store import Row
 
 TINY = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
@@ -286,6 +287,24 @@ def test_a_change_makes_exactly_the_rows_stale_that_depend_on_it(
         lines = why(run, rows[run.experiment])
         assert bool(lines) == (run.experiment in stale)
         assert all(line.startswith(reason) for line in lines)
+
+
+@pytest.mark.parametrize("experiment", experiments.names())
+def test_keys_of_many_runs_are_those_of_each_and_its_data_are_made_once(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [replace(run, seed=seed) for run in needed("smoke", experiment) for seed in (0, 1)]
+    runs.append(replace(runs[0], part="validation"))
+    expected = [run.key() for run in runs]
+    one, asked = experiments.get(experiment), list[tuple[str, int]]()
+
+    def problem(budget: Budget, part: str, seed: int) -> Problem:
+        asked.append((part, seed))
+        return one.problem(budget, part, seed=seed)
+
+    monkeypatch.setattr(experiments, "get", lambda name: replace(one, problem=problem))
+    assert keys_of(runs) == expected
+    assert asked == [("test", 0), ("test", 1), ("validation", 0)]
 
 
 def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from reproduce.files import write_atomically
 from reproduce.runs import protocol, store
-from reproduce.runs.run import Run, slot_of
+from reproduce.runs.run import Run, keys_of, slot_of
 from reproduce.runs.store import Row, committed_path, committed_rows
 
 
@@ -32,21 +32,22 @@ def restore(names: Iterable[str], stages: Iterable[str] = tuple(protocol.STAGES)
         How many were brought, and how many have another key by now: settings, data, source or lock have changed.
     """
     brought = stale = 0
-    for run, row in _with_runs(names, stages):
-        if row.key != run.key():
+    found = list(_with_runs(names, stages))
+    for (run, row), key in zip(found, keys_of(run for run, _ in found), strict=True):
+        if row.key != key:
             stale += 1
-        elif run.stored() is None:
+        elif store.find(run.profile, run.experiment, key) is None:
             store.write(row)
             brought += 1
     return brought, stale
 
 
 def _with_runs(names: Iterable[str], stages: Iterable[str]) -> Iterator[tuple[Run, Row]]:
-    """Yield each committed row with the run of the protocol that has its slot; runs of one seed follow each other."""
+    """Yield each committed row with the run of the protocol that has its slot."""
     for name in names:
         for stage in stages:
             of_slot = {slot_of(row): row for row in committed_rows(stage, name)}
             runs = protocol.STAGES[stage](name) if of_slot else []
-            for run in sorted(runs, key=lambda run: (run.part, run.seed)):
+            for run in runs:
                 if run.slot() in of_slot:
                     yield run, of_slot[run.slot()]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from regnde import Regularizer
-from reproduce.experiments import Budget, Experiment, Problem
+from reproduce.experiments import Budget, Experiment
 from reproduce.runs import provenance, source, store
 
 
-def ingredients(experiment: str, problem: Problem, device: str = "cpu") -> dict[str, Any]:
+class OfFiles(Protocol):
+    """What knows its data files: a `Problem`."""
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Name and checksum, or recipe, of each."""
+
+
+def ingredients(experiment: str, problem: OfFiles, device: str = "cpu") -> dict[str, Any]:
     """Return what a run depends on beside its settings: data files, source, lock, device class, dtype."""
     return {
         "files": [list(file) for file in problem.files],

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
@@ -68,9 +68,11 @@ class Run:
         return keys.ingredients(self.experiment, problem, self.device)
 
     def key(self) -> str:
-        """Return the key of the row that this run makes."""
+        """Return the key of the row that this run makes; for many runs `keys_of` reads the same data once."""
+        return self._key(self.ingredients())
+
+    def _key(self, made_of: dict[str, Any]) -> str:
         experiment, regularizer = experiments.get(self.experiment), self.make_regularizer()
-        made_of = self.ingredients()
         return keys.key_of_run(experiment, regularizer, self.seed, self.profile, self.part, self.budget(), made_of)
 
     def stored(self) -> Row | None:
@@ -143,6 +145,25 @@ def slot_of(row: Row) -> tuple[Any, ...]:
     return row.experiment, row.regularizer, row.seed, row.profile, row.part, instead, device
 
 
+class _Files(NamedTuple):
+    """The files of a problem without the problem, which holds its data."""
+
+    files: tuple[tuple[str, str], ...]
+
+
+def keys_of(runs: Iterable[Run]) -> list[str]:
+    """Return the key of each run. To know a run's files its data are read, simulated or drawn: here once for all."""
+    found, files = [], dict[tuple[str, ...], _Files]()
+    for run in runs:
+        budget = run.budget()
+        of = (run.experiment, run.part, str(run.seed), json.dumps(dict(budget.data), sort_keys=True))
+        if of not in files:
+            problem = experiments.get(run.experiment).problem(budget, run.part, seed=run.seed)
+            files[of] = _Files(problem.files)
+        found.append(run._key(keys.ingredients(run.experiment, files[of], run.device)))
+    return found
+
+
 def needed(profile: str, experiment: str | None = None) -> list[Run]:
     """Return the runs that a profile's budgets list, of one experiment or of all."""
     found = []
@@ -171,7 +192,7 @@ def status(runs: Iterable[Run]) -> Status:
     """Return which runs are stored, missing, or stale."""
     runs = list(runs)
     of_slot = {slot_of(row): row for profile in {run.profile for run in runs} for row in store.rows(profile)}
-    keys = [run.key() for run in runs]
+    keys = keys_of(runs)
     rows = {key: store.find(run.profile, run.experiment, key) for key, run in zip(keys, runs, strict=True)}
     missing = [run for key, run in zip(keys, runs, strict=True) if rows[key] is None]
     stale = [(run, of_slot[run.slot()]) for run in missing if run.slot() in of_slot]

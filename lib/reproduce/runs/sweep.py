@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from reproduce import checkout
 from reproduce.runs import estimate, events, store
-from reproduce.runs.run import Run, needed, status, weights_path
+from reproduce.runs.run import Run, keys_of, needed, status, weights_path
 from reproduce.runs.store import Row
 
 SHORT = 200
@@ -46,7 +46,7 @@ def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
         ValueError: a stored row or checkpoint is damaged (it is named), or the cluster does not fit this library.
     """
     runs = list(runs)
-    keys = [run.key() for run in runs]
+    keys = keys_of(runs)
     rows: dict[str, Row] = {}
     missing: dict[str, Run] = {}
     for key, run in zip(keys, runs, strict=True):
@@ -55,7 +55,8 @@ def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
             missing[key] = run
         else:
             rows[key] = row
-    for key, row in _make(missing, jobs or _jobs_here()):
+    by_seed = dict(sorted(missing.items(), key=lambda item: item[1].seed))  # whose data some loaders keep
+    for key, row in _make(by_seed, jobs or _jobs_here()):
         rows[key] = row
     return [rows[key] for key in keys]
 
@@ -256,7 +257,7 @@ def _names(runs: dict[str, Run]) -> dict[str, str]:
 def outstanding(profile: str, experiment_names: Iterable[str]) -> dict[str, float | None]:
     """Return the runs that a profile needs of some experiments and that have no row: name -> seconds, or None."""
     missing = status(run for name in experiment_names for run in needed(profile, name)).missing
-    names = _names({run.key(): run for run in missing})
+    names = _names(dict(zip(keys_of(missing), missing, strict=True)))
     return dict(zip(names.values(), estimate.seconds_each(missing), strict=True))
 
 
@@ -264,7 +265,7 @@ def plan(runs: Sequence[Run], jobs: int) -> list[str]:
     """Return in words what a sweep of these runs would do, run by run, and about how long it would take."""
     found = status(runs)
     stale = [run for run, _ in found.stale]
-    missing = {run.key(): run for run in found.missing}  # equal runs are made once
+    missing = dict(zip(keys_of(found.missing), found.missing, strict=True))  # equal runs are made once
     lines = [
         f"  train  {name}" + ("  (its stored row is stale)" if missing[key] in stale else "")
         for key, name in _names(missing).items()
