@@ -12,7 +12,7 @@ import pytest
 
 from reproduce import checkout
 from reproduce.notebooks.runner import source_notebooks
-from reproduce.site import kept
+from reproduce.site import kept, stage
 from reproduce.site.lessons import WIDGET, prepared
 
 MADE = {"profile": "quick", "commit": "a" * 40, "dirty": False, "made": "2026-11-29T08:00:00Z"}
@@ -99,6 +99,17 @@ def test_nothing_is_kept_of_another_profile_of_changes_that_were_not_committed_o
     assert kept.keep("quick", root=bundle) == f"outputs of 0 lessons kept in {kept.FOLDER}"
     with pytest.raises(ValueError, match=r"no outputs of 07_lesson are kept; `make reproduce PROFILE=quick KEEP=1`"):
         lesson(bundle)
+
+
+def test_a_lesson_without_kept_outputs_is_named_and_shown_without_them(bundle: Path) -> None:
+    master = bundle / "notebooks" / "07_lesson.ipynb"
+    assert kept.without_outputs(bundle) == [master]
+    [notebook] = stage._executed(None, "", bundle).values()
+    assert "was not executed for this site" in prepared("07_lesson", notebook).notebook.cells[-1].source
+    kept.keep("quick", root=bundle)
+    assert kept.without_outputs(bundle) == []
+    [notebook] = stage._executed(None, "", bundle).values()
+    assert notebook == lesson(bundle)
 
 
 @pytest.mark.parametrize("path", sorted((checkout.ROOT / kept.FOLDER).glob("*.json")), ids=lambda path: path.stem)

@@ -334,18 +334,19 @@ def test_a_readme_without_marks_is_left_alone(home: Path) -> None:
     assert (home / "README.md").read_text() == "# Title\n"
 
 
-def test_keep_publishes_the_pictures_of_the_lessons_that_were_run_and_of_no_other_profile(home: Path) -> None:
+def test_keep_publishes_the_pictures_of_the_lessons_that_ran_to_their_end_and_of_no_other_profile(home: Path) -> None:
     published, made = home / "figures", store.figures_folder("quick")
     for folder, names in (
-        (published, ("05_old.png", "06_fit.png", "README.txt")),
-        (made, ("05_new.png", "05_new.json")),
+        (published, ("05_old.png", "06_fit.png", "07_before.png", "README.txt")),
+        (made, ("05_new.png", "05_new.json", "07_failed.png", "08_not_finished.png")),
+        (home / "build" / "quick" / "notebooks", ("05_a.ipynb", "06_b.ipynb", "07_c.failed.ipynb", "08_d.part.ipynb")),
     ):
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             (folder / name).write_bytes(b"a picture")
     assert publish.pictures("quick") == "1 pictures of 1 lessons published in figures"
     assert {path.name for path in published.iterdir() if path.is_file()} == {
-        "05_new.png", "05_new.json", "06_fit.png", "README.txt",
+        "05_new.png", "05_new.json", "06_fit.png", "07_before.png", "README.txt",
     }  # fmt: skip
     assert publish.pictures("paper") == "no pictures published"
 

@@ -181,11 +181,14 @@ def _of_study(only: str) -> list[str]:
 
 def site(options: argparse.Namespace) -> int:
     """Bring the sources of the site's pages to where Sphinx reads them, for `make site`."""
+    from reproduce.site.kept import without_outputs
     from reproduce.site.stage import stage
 
     folder = stage(None if options.kept else options.profile, only=options.only)
     whose = "outputs that git tracks" if options.kept else f"the executed notebooks of profile {options.profile}"
     print(f"the site's sources, from {whose}: {output.shown(folder)}", flush=True)
+    if options.kept and (bare := [path.stem for path in without_outputs()]):
+        print(f"without outputs, since none are kept: {', '.join(bare)}", flush=True)
     return OK
 
 

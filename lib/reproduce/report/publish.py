@@ -15,7 +15,8 @@ CPU_ONLY = "published pictures were all drawn from rows of the CPU: KEEP=1 goes 
 def pictures(profile: str) -> str:
     """Copy a profile's pictures to the published ones, and remove published ones that the profile has no more.
 
-    Only the lessons that have pictures here count: those of the others stay. Profiles but PICTURES_OF publish none.
+    Only the lessons that were executed here to their end count: pictures of the others stay. Profiles but PICTURES_OF
+    publish none.
 
     Raises:
         ValueError: the rows asked for are those of another device than the CPU.
@@ -25,8 +26,11 @@ def pictures(profile: str) -> str:
     made, published = store.figures_folder(profile), checkout.ROOT / "figures"
     if profile != PICTURES_OF or not made.is_dir():
         return "no pictures published"
-    names = {path.name for path in made.iterdir() if path.suffix in (".png", ".svg", ".json", ".pdf")}
-    lessons = {name[:2] for name in names}
+    copies = (checkout.ROOT / "build" / profile / "notebooks").glob("??_*.ipynb")
+    lessons = {path.name[:2] for path in copies if path.suffixes == [".ipynb"]}  # not '.part', not '.failed'
+    endings = (".png", ".svg", ".json", ".pdf")
+    names = {path.name for path in made.iterdir() if path.suffix in endings and path.name[:2] in lessons}
+    lessons &= {name[:2] for name in names}
     for path in published.iterdir():
         if path.is_file() and path.name[:2] in lessons and path.name not in names:
             path.unlink()

@@ -83,6 +83,13 @@ def with_outputs(master: Path, *, root: Path | None = None) -> Any:
     return notebook
 
 
+def without_outputs(root: Path | None = None) -> list[Path]:
+    """Return the masters of which no outputs are kept."""
+    root = root or checkout.ROOT
+    masters = source_notebooks(root / "notebooks")
+    return [path for path in masters if not (root / FOLDER / f"{path.stem}.json").exists()]
+
+
 def _is_shown(output: Any) -> bool:
     """Whether an output is one that the site shows: progress and widgets are not."""
     return output.get("name") != "stderr" and WIDGET not in output.get("data", {})

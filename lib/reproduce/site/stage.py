@@ -14,7 +14,7 @@ from reproduce.notebooks.runner import source_notebooks
 from reproduce.report import front
 from reproduce.report.captions import page_captioned
 from reproduce.runs.store import PROFILES
-from reproduce.site.kept import with_outputs
+from reproduce.site.kept import with_outputs, without_outputs
 from reproduce.site.lessons import prepared
 from reproduce.site.links import FILES, relinked
 
@@ -45,8 +45,8 @@ def stage(profile: str | None, *, only: str = "", root: Path | None = None) -> P
         root: the bundle's folder; None: this one's.
 
     Raises:
-        ValueError: the profile is unknown, a lesson was not executed (or its outputs are not kept), or a link leads
-            nowhere; before anything of an earlier site is removed where a lesson is missing.
+        ValueError: the profile is unknown, a lesson of it was not executed, or a link leads nowhere; before anything
+            of an earlier site is removed where a lesson is missing. A lesson without kept outputs is shown without.
     """
     root = root or checkout.ROOT
     executed = _executed(profile, only, root)
@@ -92,6 +92,7 @@ def _executed(profile: str | None, only: str, root: Path) -> dict[str, Any]:
     masters = source_notebooks(root / "notebooks")
     wanted = {path.name for path in source_notebooks(root / "notebooks", only)}
     if profile is None:
+        wanted -= {path.name for path in without_outputs(root)}
         return {path.stem: with_outputs(path, root=root) if path.name in wanted else _read(path) for path in masters}
     folder = root / "build" / profile / "notebooks"
     if missing := [path.stem for path in masters if path.name in wanted and not (folder / path.name).exists()]:
