@@ -221,7 +221,8 @@ def test_nothing_outside_can_be_written_removed_listed_called_or_signalled(tmp_p
 
 
 @pytest.mark.slow
-def test_what_a_submission_leaves_running_ends_with_it() -> None:
+def test_what_a_submission_leaves_running_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "PREFIX", "regnde-leaves-running-")  # of no other test that runs now
     child = "    os.setsid()\n    if os.fork() == 0:\n        time.sleep(987)\n    os._exit(0)"
     daemon = f"import os, time\nif os.fork() == 0:\n{child}"
     before = {process.pid for process in psutil.process_iter()}

@@ -193,7 +193,8 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     registered = (checkout.ROOT / PATH).read_text(encoding="utf-8")
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     (tmp_path / PATH).write_text(registered, encoding="utf-8")
-    monkeypatch.setattr(Run, "ingredients", lambda self: {})
+    monkeypatch.setattr(Run, "files", lambda self: ())
+    monkeypatch.setattr(Run, "ingredients", lambda self, files=None: {})
     protocol._key.cache_clear()
     yield tmp_path
     protocol._key.cache_clear()

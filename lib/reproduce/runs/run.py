@@ -21,6 +21,15 @@ from reproduce.runs import store, train
 from reproduce.runs.store import Row
 from reproduce.runs.train import Trained
 
+Files = tuple[tuple[str, str], ...]
+"""Of a run's data: name, and checksum or recipe, of each."""
+
+
+class _Known(NamedTuple):
+    """Files without the problem that has them, and its data."""
+
+    files: Files
+
 
 @dataclass(frozen=True)
 class Run:
@@ -62,17 +71,19 @@ class Run:
         of_profile = self.budget().regularizers.get(self.regularizer, {})
         return make_regularizer(self.regularizer, **{**of_profile, **self.settings})
 
-    def ingredients(self) -> dict[str, Any]:
-        """Return what the run depends on beside its settings: see `key.ingredients`."""
-        problem = experiments.get(self.experiment).problem(self.budget(), self.part, seed=self.seed)
-        return keys.ingredients(self.experiment, problem, self.device)
+    def files(self) -> Files:
+        """Return its data files: name, and checksum or recipe. To know them the data are read, simulated or drawn."""
+        return experiments.get(self.experiment).problem(self.budget(), self.part, seed=self.seed).files
 
-    def key(self) -> str:
-        """Return the key of the row that this run makes; for many runs `keys_of` reads the same data once."""
-        return self._key(self.ingredients())
+    def ingredients(self, files: Files | None = None) -> dict[str, Any]:
+        """Return what the run depends on beside its settings (see `key.ingredients`); `files` where they are known."""
+        known = _Known(self.files() if files is None else files)
+        return keys.ingredients(self.experiment, known, self.device)
 
-    def _key(self, made_of: dict[str, Any]) -> str:
+    def key(self, files: Files | None = None) -> str:
+        """Return the key of the row that this run makes; `files` where they are known, as `keys_of` does."""
         experiment, regularizer = experiments.get(self.experiment), self.make_regularizer()
+        made_of = self.ingredients(files)
         return keys.key_of_run(experiment, regularizer, self.seed, self.profile, self.part, self.budget(), made_of)
 
     def stored(self) -> Row | None:
@@ -145,22 +156,14 @@ def slot_of(row: Row) -> tuple[Any, ...]:
     return row.experiment, row.regularizer, row.seed, row.profile, row.part, instead, device
 
 
-class _Files(NamedTuple):
-    """The files of a problem without the problem, which holds its data."""
-
-    files: tuple[tuple[str, str], ...]
-
-
 def keys_of(runs: Iterable[Run]) -> list[str]:
-    """Return the key of each run. To know a run's files its data are read, simulated or drawn: here once for all."""
-    found, files = [], dict[tuple[str, ...], _Files]()
+    """Return the key of each run; those with the same data ask for their files once."""
+    found, files = [], dict[tuple[str, ...], Files]()
     for run in runs:
-        budget = run.budget()
-        of = (run.experiment, run.part, str(run.seed), json.dumps(dict(budget.data), sort_keys=True))
+        of = (run.experiment, run.part, str(run.seed), json.dumps(dict(run.budget().data), sort_keys=True))
         if of not in files:
-            problem = experiments.get(run.experiment).problem(budget, run.part, seed=run.seed)
-            files[of] = _Files(problem.files)
-        found.append(run._key(keys.ingredients(run.experiment, files[of], run.device)))
+            files[of] = run.files()
+        found.append(run.key(files[of]))
     return found
 
 
