@@ -178,7 +178,7 @@ def _execute(source: Path, order: Order) -> Outcome:
     if not order.force and source.stem != REPORT and stamps.holds(root / copy, wanted, root):
         watch.stopped(source.stem, "kept")
         return Outcome(source.stem, copy, 0.0, kept=True)
-    for old in (part, copy.with_suffix(".provenance.json")):
+    for old in (part, part.with_suffix(".lesson.ipynb"), copy.with_suffix(".provenance.json")):
         (root / old).unlink(missing_ok=True)
     watch.started(source.stem)
     start = time.monotonic()
