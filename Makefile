@@ -84,9 +84,9 @@ lab: $(STAMP)  ## open your copies of the lessons (my_lessons/) in JupyterLab
 course: $(STAMP)  ## make the lessons for students, with solutions, for instructors, in build/course: ONLY=05
 	@$(PY) -m reproduce.cli course --only "$(ONLY)"
 
+# Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
 SPHINX = .venv-site/bin/python -m sphinx -q -W --keep-going -j $(JOBS) -d build/site-doctrees -c docs build/site-source \
 	build/site && echo "the site: build/site/index.html"
-# Sphinx runs in an environment of its own and finds PyTorch, which the API pages import, in .venv.
 site: $(STAMP) $(SITE)  ## the site from executed notebooks, to build/site/index.html: PROFILE, ONLY
 	@$(PY) -m reproduce.cli site --profile "$(PROFILE)" --only "$(ONLY)"
 	@$(SPHINX)

@@ -72,12 +72,15 @@ def test_a_published_picture_is_kept_by_its_name_alone(bundle: Path) -> None:
         lesson(bundle)
 
 
-def test_a_cell_that_was_changed_since_shows_no_output_and_the_page_says_so(bundle: Path) -> None:
+@pytest.mark.parametrize("when", ["after keeping", "between execution and keeping"])
+def test_a_cell_that_was_changed_since_shows_no_output_and_the_page_says_so(bundle: Path, when: str) -> None:
     kept.keep("quick", root=bundle)
     path = bundle / "notebooks" / "07_lesson.ipynb"
     master = nbformat.read(path, as_version=4)
     master.cells[3].source = "another number"
     nbformat.write(master, path)
+    if when == "between execution and keeping":
+        kept.keep("quick", root=bundle)
     found = lesson(bundle)
     assert [len(cell.outputs) for cell in found.cells[1:]] == [1, 1, 0]
     end = prepared("07_lesson", found).notebook.cells[-1].source

@@ -1,3 +1,1 @@
 """The course: versions of the lessons for students, solutions and instructors, and checks of their answers."""
-
-from reproduce import left_out as left_out

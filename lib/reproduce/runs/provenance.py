@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from reproduce import checkout, files
-from reproduce import left_out as left_out
 from reproduce.runs import store
 from reproduce.runs.store import Row
 

@@ -1,3 +1,1 @@
 """The site's source, staged from the pages of docs/, the executed lessons and the front's generated block."""
-
-from reproduce import left_out as left_out

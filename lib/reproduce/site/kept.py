@@ -16,7 +16,7 @@ from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.notebooks.runner import source_notebooks
 from reproduce.report.publish import PICTURES_OF
-from reproduce.site.lessons import PICTURE, WIDGET
+from reproduce.site.lessons import PICTURE, is_shown
 
 FOLDER = "data/reference/lessons"
 """A file for each lesson: what made it, and the outputs of its cells."""
@@ -47,11 +47,11 @@ def keep(profile: str, *, root: Path | None = None) -> str:
         if made.get("dirty"):
             unclean += 1
             continue
-        sources = {cell.id: cell.source for cell in nbformat.read(master, as_version=4).cells}
+        of_lesson = {cell.id for cell in nbformat.read(master, as_version=4).cells}  # papermill adds its parameters
         cells = {}
         for cell in executed.cells:
-            outputs = [_kept(output, pictures) for output in cell.get("outputs", ()) if _is_shown(output)]
-            if outputs and sources.get(cell.id) == cell.source:
+            outputs = [_kept(output, pictures) for output in cell.get("outputs", ()) if is_shown(output)]
+            if outputs and cell.id in of_lesson:
                 cells[cell.id] = {"source": _digest(cell.source), "outputs": outputs}
         content = json.dumps({"made": made, "cells": cells}, indent=1, sort_keys=True, ensure_ascii=False)
         write_atomically(root / FOLDER / f"{name}.json", f"{content}\n".encode())
@@ -88,11 +88,6 @@ def without_outputs(root: Path | None = None) -> list[Path]:
     root = root or checkout.ROOT
     masters = source_notebooks(root / "notebooks")
     return [path for path in masters if not (root / FOLDER / f"{path.stem}.json").exists()]
-
-
-def _is_shown(output: Any) -> bool:
-    """Whether an output is one that the site shows: progress and widgets are not."""
-    return output.get("name") != "stderr" and WIDGET not in output.get("data", {})
 
 
 def _kept(output: Any, pictures: dict[bytes, str]) -> Any:

@@ -52,13 +52,16 @@ def prepared(name: str, notebook: Any) -> Lesson:
             continue
         if name == SHOWN_AS_PAGE or "hide-input" in cell.metadata.get("tags", ()):
             cell.metadata["tags"] = sorted({*cell.metadata.get("tags", ()), "hide-input"})
-        cell.outputs = [
-            out for out in cell.outputs if out.get("name") != "stderr" and WIDGET not in out.get("data", {})
-        ]
+        cell.outputs = [output for output in cell.outputs if is_shown(output)]
         for output in cell.outputs:
             _filed(lesson, output.get("data", {}))
     lesson.notebook.cells.append(nbformat.v4.new_markdown_cell(_made(notebook.metadata.get("regnde", {}))))
     return lesson
+
+
+def is_shown(output: Any) -> bool:
+    """Whether an output is one that the site shows: progress and widgets are not."""
+    return output.get("name") != "stderr" and WIDGET not in output.get("data", {})
 
 
 def _filed(lesson: Lesson, data: Any) -> None:
