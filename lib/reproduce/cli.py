@@ -281,4 +281,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # this process counts beside those that train
     sys.exit(main())

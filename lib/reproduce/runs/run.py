@@ -187,6 +187,8 @@ class Status:
     """Rows of runs whose key is the present one."""
     missing: list[Run]
     """Runs without such a row."""
+    keys: list[str]
+    """Keys of the missing."""
     stale: list[tuple[Run, Row]]
     """Those of the missing that have a row made of something else."""
 
@@ -197,9 +199,10 @@ def status(runs: Iterable[Run]) -> Status:
     of_slot = {slot_of(row): row for profile in {run.profile for run in runs} for row in store.rows(profile)}
     keys = keys_of(runs)
     rows = {key: store.find(run.profile, run.experiment, key) for key, run in zip(keys, runs, strict=True)}
-    missing = [run for key, run in zip(keys, runs, strict=True) if rows[key] is None]
+    lacking = [(key, run) for key, run in zip(keys, runs, strict=True) if rows[key] is None]
+    missing = [run for _, run in lacking]
     stale = [(run, of_slot[run.slot()]) for run in missing if run.slot() in of_slot]
-    return Status([row for row in rows.values() if row is not None], missing, stale)
+    return Status([row for row in rows.values() if row is not None], missing, [key for key, _ in lacking], stale)
 
 
 def why(run: Run, row: Row) -> list[str]:

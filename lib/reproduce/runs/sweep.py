@@ -256,16 +256,16 @@ def _names(runs: dict[str, Run]) -> dict[str, str]:
 
 def outstanding(profile: str, experiment_names: Iterable[str]) -> dict[str, float | None]:
     """Return the runs that a profile needs of some experiments and that have no row: name -> seconds, or None."""
-    missing = status(run for name in experiment_names for run in needed(profile, name)).missing
-    names = _names(dict(zip(keys_of(missing), missing, strict=True)))
-    return dict(zip(names.values(), estimate.seconds_each(missing), strict=True))
+    found = status(run for name in experiment_names for run in needed(profile, name))
+    missing = dict(zip(found.keys, found.missing, strict=True))
+    return dict(zip(_names(missing).values(), estimate.seconds_each(missing.values()), strict=True))
 
 
 def plan(runs: Sequence[Run], jobs: int) -> list[str]:
     """Return in words what a sweep of these runs would do, run by run, and about how long it would take."""
     found = status(runs)
     stale = [run for run, _ in found.stale]
-    missing = dict(zip(keys_of(found.missing), found.missing, strict=True))  # equal runs are made once
+    missing = dict(zip(found.keys, found.missing, strict=True))  # equal runs are made once
     lines = [
         f"  train  {name}" + ("  (its stored row is stale)" if missing[key] in stale else "")
         for key, name in _names(missing).items()
