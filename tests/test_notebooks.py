@@ -31,6 +31,7 @@ from reproduce.notebooks.contract import (
 )
 from reproduce.notebooks.outcome import Failure, Outcome, explain
 from reproduce.notebooks.progress import Watch
+from reproduce.notebooks.worker import joined
 from reproduce.report import tables
 from reproduce.runs import provenance
 from reproduce.runs import run as runs
@@ -331,7 +332,7 @@ def test_reproduce_shows_the_summary_and_what_was_made_and_where_and_the_failure
         Outcome("01_good", good, 1.0),
     ]
     add_schema(tmp_path)
-    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
+    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], [], []))
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setattr(tables, "summary", lambda profile, rows, **options: f"# Results, {profile}")
     monkeypatch.setattr(runner, "run", lambda profile, **options: outcomes)
@@ -483,7 +484,7 @@ def test_a_second_reproduce_leaves_every_file_as_it_is_the_summary_and_its_prove
     add_schema(tmp_path)
     text = ["# one"]
     monkeypatch.setattr(tables, "summary", lambda profile, rows, **options: text[0])
-    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], []))
+    monkeypatch.setattr(runs, "status", lambda needed: runs.Status([], [], [], []))
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     monkeypatch.setattr(runner, "run", lambda profile, **options: [])
     assert cli.main(["reproduce"]) == 0
@@ -567,6 +568,18 @@ def test_every_notebook_runs_in_the_smoke_profile_with_the_solutions_of_its_exer
     said = [cell.outputs[0].text for copy in copies for cell in copy.cells if cell.source.startswith("check(")]
     assert said, "solutions are executed"
     assert [text for text in said if not text.endswith(": right.\n")] == []
+
+
+def test_what_a_kernel_sent_in_pieces_is_one_output_and_pictures_keep_their_place() -> None:
+    def said(text: str, name: str = "stdout") -> Any:
+        return v4.new_output("stream", name=name, text=text)
+
+    picture = v4.new_output("display_data", data={"text/plain": "a picture"})
+    sent = [said("right."), said("\n"), said("beware", "stderr"), said("a"), picture, said("b"), said("c")]
+    parts = [part.get("text", "a picture") for part in joined(sent)]
+    assert parts == ["right.\n", "beware", "a", "a picture", "bc"]
+    assert sent[0].text == "right.", "what was given is as it was"
+    assert joined([]) == []
 
 
 # What a person sees meanwhile

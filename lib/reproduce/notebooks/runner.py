@@ -26,7 +26,7 @@ from reproduce.notebooks.contract import ParameterError, check_parameters, exper
 from reproduce.notebooks.lock import alone
 from reproduce.notebooks.outcome import Failure, Outcome
 from reproduce.notebooks.progress import Watch
-from reproduce.notebooks.worker import RESULT
+from reproduce.notebooks.worker import RESULT, joined
 from reproduce.runs import device, events, provenance
 from reproduce.runs.store import PROFILES
 
@@ -283,6 +283,8 @@ def _file_copy(root: Path, part: Path, copy: Path, record: dict[str, Any]) -> No
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, copy.parent)
+        elif cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     notebook.metadata.papermill |= {"input_path": f"notebooks/{copy.name}", "output_path": str(copy)}
     notebook.metadata["regnde"] = record
     write_atomically(root / copy, (nbformat.writes(notebook) + "\n").encode())

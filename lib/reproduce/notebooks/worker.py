@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode, v4
 
 from reproduce.notebooks.exercises import lesson_only
 
@@ -51,6 +52,21 @@ def work() -> None:
     cell, source = _last_cell(Path(job["part"])) if error else (None, "")
     failure = {"error": error, "message": message, "cell": cell, "source": source}
     print(RESULT + json.dumps(failure if error else None), flush=True)
+
+
+def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Return a cell's outputs with neighbours of one stream as one: kernels send a print in as many pieces as it took.
+
+    nbclient's `coalesce_streams` would also join what was printed before and after a picture.
+    """
+    found: list[NotebookNode] = []
+    for output in outputs:
+        before = found[-1] if found else None
+        if before and output.output_type == before.output_type == "stream" and output.name == before.name:
+            found[-1] = v4.new_output("stream", name=output.name, text=before.text + output.text)
+        else:
+            found.append(output)
+    return found
 
 
 def _last_cell(part: Path) -> tuple[int | None, str]:
