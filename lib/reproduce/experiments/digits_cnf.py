@@ -69,8 +69,8 @@ QUICK = chosen(
         lr=2e-2,
         schedule="cosine",
         runs=(
-            PAPER.runs[0],
-            Entry(regularizers=("kinetic_jacobian", "taynode", "steer", *ONE_OF_EACH), seeds=ONE_SEED),
+            Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
+            Entry(regularizers=("global_error", "kinetic_jacobian", "taynode", "steer", *ONE_OF_EACH), seeds=ONE_SEED),
             # Through torchdiffeq as it is, by backpropagation and by its continuous adjoint.
             Entry(regularizers=("none", "local_biased", "no_dynamics"), seeds=ONE_SEED, but={"host": "torchdiffeq"}),
             Entry(

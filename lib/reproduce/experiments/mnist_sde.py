@@ -68,8 +68,8 @@ QUICK = chosen(
         atol=0.003,
         also_at=(0.01, 0.003),
         runs=(
-            PAPER.runs[0],
-            Entry(regularizers=("global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
+            Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
+            Entry(regularizers=("global_error", "global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
             Entry(
                 regularizers=("none", "local_unbiased", "no_dynamics"),
                 seeds=ONE_SEED,

@@ -67,9 +67,8 @@ QUICK = chosen(
         rtol=1e-7,
         atol=1e-7,
         runs=(
-            PAPER.runs[0],
-            Entry(regularizers=("steer", "global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
-            Entry(regularizers=("none", "local_biased", "no_dynamics"), seeds=ONE_SEED, tolerance=1e-5),
+            Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
+            Entry(regularizers=("global_error", "steer", "global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
         ),
         history_every=25,
         data={"source": "auto"},

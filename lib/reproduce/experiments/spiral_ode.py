@@ -67,7 +67,11 @@ QUICK = chosen(
         lr=3e-2,
         rtol=1e-6,
         atol=1e-6,
-        runs=(*PAPER.runs[:3], Entry(regularizers=ONE_OF_EACH, seeds=ONE_SEED)),
+        runs=(
+            Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
+            Entry(regularizers=("global_error", "global_error+global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
+            PAPER.runs[2],
+        ),
         history_every=25,
     ),
 )
