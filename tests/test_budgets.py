@@ -100,7 +100,8 @@ def test_every_local_row_of_profile_paper_stands_beside_both_forms_of_the_papers
 @pytest.mark.parametrize("experiment", sorted(PAPERS))
 def test_profile_quick_has_each_form_of_the_papers_once_at_least(experiment: str) -> None:
     names = {run.regularizer for run in needed("quick", experiment)}
-    assert {"local_biased:released", "local_biased:text"} <= names
+    assert "local_biased:text" in names
+    assert ("local_biased:released" in names) == (experiment != "mnist_sde"), "there it takes minutes; the study has it"
 
 
 @pytest.mark.parametrize("profile", ["quick", "paper"])

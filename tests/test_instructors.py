@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from reproduce.grading.classroom import LIMITS, SETS
 from reproduce.grading.sandbox import Limits
 
 FOLDER = checkout.ROOT / "docs" / "instructors"
+WATCH = checkout.ROOT / "course" / "measure_run.py"
+HOLD = "import time; held = b'x' * 200_000_000; time.sleep(3)"
 PAGES = sorted(FOLDER.glob("*.md"))
 OURS = ("index", "first_assignment", "routes", "teaching", "sandbox", "serving", "contributing")
 
@@ -57,3 +62,24 @@ def test_both_licences_are_named_in_the_licence_and_on_the_page() -> None:
 def test_the_page_names_every_set() -> None:
     page = (FOLDER / "first_assignment.md").read_text(encoding="utf-8")
     assert all(f"| {name.removeprefix('set').replace('_', ' ')} |" in page for name in SETS)
+
+
+def test_what_a_run_needs_is_watched_until_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "made").write_bytes(b"x" * 3_000_000)
+    held = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD!r}])"
+    with subprocess.Popen([sys.executable, "-c", held], cwd=tmp_path) as command:
+        script = [sys.executable, WATCH, str(command.pid)]
+        found = json.loads(subprocess.run(script, check=True, capture_output=True, text=True, timeout=60).stdout)
+    assert found["at_most"]["processes"] == 2
+    assert 200 <= found["at_most"]["mb_of_one"] <= found["at_most"]["mb_in_all"] <= 400
+    assert found["mb_on_disk"]["build"] == 3
+    assert found["mb_on_disk"][".venv"] == 0
+    assert found["minutes"] >= 3 / 60 - 0.05
+
+
+def test_watching_what_does_not_run_is_refused() -> None:
+    for wrong in ([], ["x"], ["999999999"]):
+        told = subprocess.run([sys.executable, WATCH, *wrong], capture_output=True, text=True, timeout=60)
+        assert told.returncode != 0
+        assert "usage: measure_run.py PID" in told.stderr

@@ -69,7 +69,8 @@ QUICK = chosen(
         also_at=(0.01, 0.003),
         runs=(
             Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
-            Entry(regularizers=("global_error", "global_stiffness", *ONE_OF_EACH), seeds=ONE_SEED),
+            # Not the released form: it makes this equation so stiff that its one row took a tenth of a whole quick.
+            Entry(regularizers=("global_error", "global_stiffness", "local_biased:text"), seeds=ONE_SEED),
             Entry(
                 regularizers=("none", "local_unbiased", "no_dynamics"),
                 seeds=ONE_SEED,
