@@ -104,6 +104,12 @@ def test_a_control_far_away_sits_on_the_frame_with_its_number_and_leaves_the_oth
     assert [text.get_text() for text in ax.texts] == ["control: no dynamics: 0.5"]
 
 
+def test_a_variant_far_away_tells_both_numbers_in_words_that_are_read_at_once(ax: Axes) -> None:
+    models = [row(name, 0.95, nfe) for name, nfe in (("none", 60.0), ("steer", 50.0))]
+    plots.nfe_against_metric([*models, row("local_biased:released", 0.93, 1134.9)], ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["local, biased (released): 1,135, 0.93"]
+
+
 def test_panels_side_by_side_have_one_vertical_range() -> None:
     fig, axes = plt.subplots(1, 2)
     parts = {"a": [row("none", 0.9, 60.0, 0), row("none", 0.91, 60.0, 1)], "b": [row("none", 0.97, 60.0, 0)]}

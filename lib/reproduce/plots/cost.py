@@ -109,7 +109,8 @@ def _draw(ax: Axes, name: str, group: pd.DataFrame, *, whole: int, log: bool) ->
                label=f"{tables.label(name)} ({n})")  # fmt: skip
     if at != mean:
         right, told = at[0] > sum(frame[0]) / 2, f"{tables.label(name)}: "
-        told += ", ".join(f"{value:.3g}" for value, on in zip(mean, at, strict=True) if value != on)
+        beyond = [value for value, on in zip(mean, at, strict=True) if value != on]
+        told += ", ".join(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in beyond)
         line = 11 * (1 + len(ax.texts))  # one under the other, so that none hides another
         ax.annotate(told, at, xytext=(-9 if right else 9, -line if at[1] == frame[1][1] else line), fontsize="small",
                     textcoords="offset points", ha="right" if right else "left", va="center", zorder=2.5,
