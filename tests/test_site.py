@@ -18,6 +18,7 @@ import pytest
 from reproduce import checkout, pdf
 from reproduce.report import front
 from reproduce.report.captions import numbered
+from reproduce.site import launch
 from reproduce.site import stage as staging
 from reproduce.site.lessons import WIDGET, prepared
 from reproduce.site.links import relinked
@@ -57,6 +58,61 @@ def test_a_link_leads_to_the_same_thing_on_the_site(tmp_path: Path, origin: str,
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"README.md: the link to 'gone.md' leads nowhere"):
         relinked("[a](gone.md)", origin="README.md", page="index.md", pages=PAGES, root=tmp_path, wanted=set())
+
+
+# Links that open a lesson elsewhere
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        ("https://github.com/ada/bundle.git", "ada/bundle"),
+        ("git@github.com:ada/my.bundle.git", "ada/my.bundle"),
+        ("https://github.com/ada/bundle/", "ada/bundle"),
+        ("/somewhere/bundle", None),
+        ("https://example.org/ada/bundle", None),
+        (None, None),
+    ],
+)
+def test_the_repository_is_that_of_the_workflow_or_of_the_remote(
+    tmp_path: Path, remote: str | None, expected: str | None
+) -> None:
+    assert launch.repository(tmp_path, {}) is None, "no repository at all"
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    if remote:
+        subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", remote], check=True)
+    assert launch.repository(tmp_path, {}) == expected
+    assert launch.repository(tmp_path, {"GITHUB_REPOSITORY": "ben/other"}) == "ben/other"
+    with pytest.raises(ValueError, match="expected owner/name, found 'ben'"):
+        launch.repository(tmp_path, {"GITHUB_REPOSITORY": "ben"})
+
+
+def test_a_lesson_has_badges_below_its_title_where_the_address_is_known() -> None:
+    source = "# 07 · A title\n\nText."
+    assert launch.headed(source, "07_lesson", None) == source
+    title, badges, rest = launch.headed(source, "07_lesson", "ada/bundle").split("\n\n")
+    assert (title, rest) == ("# 07 · A title", "Text.")
+    for address in (
+        "https://mybinder.org/v2/gh/ada/bundle/HEAD?urlpath=lab/tree/my_lessons/07_lesson.ipynb",
+        "https://colab.research.google.com/github/ada/bundle/blob/HEAD/notebooks/07_lesson.ipynb",
+        "https://codespaces.new/ada/bundle",
+    ):
+        assert f"<{address}>`" in badges
+
+
+def test_pages_have_the_address_and_a_link_to_each_lesson_where_it_is_known() -> None:
+    page = (checkout.ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
+    known = launch.filled(page, ["01_one", "02_two"], "ada/bundle")
+    assert "git clone --depth 1 https://github.com/ada/bundle bundle" in known
+    assert known.count("mybinder.org/v2/gh/ada/bundle") == 2
+    unknown = launch.filled(page, ["01_one", "02_two"], None)
+    assert "ADDRESS" in unknown
+    assert "mybinder.org/v2" not in unknown
+
+
+def test_binder_makes_the_copies_that_its_badge_opens() -> None:
+    made = (checkout.ROOT / ".binder" / "postBuild").read_text(encoding="utf-8")
+    assert "reproduce.cli lab" in made
 
 
 # Lessons

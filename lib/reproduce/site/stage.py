@@ -14,6 +14,7 @@ from reproduce.notebooks.runner import source_notebooks
 from reproduce.report import front
 from reproduce.report.captions import page_captioned
 from reproduce.runs.store import PROFILES
+from reproduce.site import launch
 from reproduce.site.kept import with_outputs, without_outputs
 from reproduce.site.lessons import prepared
 from reproduce.site.links import FILES, relinked
@@ -49,7 +50,7 @@ def stage(profile: str | None, *, only: str = "", root: Path | None = None) -> P
             of an earlier site is removed where a lesson is missing. A lesson without kept outputs is shown without.
     """
     root = root or checkout.ROOT
-    executed = _executed(profile, only, root)
+    executed, of = _executed(profile, only, root), launch.repository(root)
     pages = {**PAGES, **{f"notebooks/{name}.ipynb": f"{LESSONS}/{name}.ipynb" for name in executed}}
     written = sorted(path.relative_to(root / "docs").as_posix() for path in (root / "docs").rglob("*.md"))
     pages |= {f"docs/{name}": name for name in written}
@@ -62,11 +63,12 @@ def stage(profile: str | None, *, only: str = "", root: Path | None = None) -> P
 
     readme = (root / "README.md").read_text(encoding="utf-8")
     for origin in [*(name for name in PAGES if name != "README.md"), *(f"docs/{name}" for name in written)]:
-        text = led((root / origin).read_text(encoding="utf-8"), origin)
+        text = led(launch.filled((root / origin).read_text(encoding="utf-8"), executed, of), origin)
         text = FROM_README.sub(lambda match: led(_of_readme(readme, match[1]), "README.md"), text)
         _write(folder / pages[origin], page_captioned(text).encode())
     for name, notebook in executed.items():
         lesson, origin = prepared(name, notebook), f"notebooks/{name}.ipynb"
+        lesson.notebook.cells[0].source = launch.headed(lesson.notebook.cells[0].source, name, of)
         for cell in lesson.notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = led(cell.source, origin)
