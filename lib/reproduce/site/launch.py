@@ -57,6 +57,6 @@ def filled(text: str, lessons: Iterable[str], of: str | None) -> str:
     """Return a page's Markdown with the address and the list of lessons; without an address, as it is without them."""
     if of is None:
         return text.replace(HERE, "")
-    table = "\n".join(f"| {lesson.replace('_', ' ')} | {badges(lesson, of)} |" for lesson in lessons)
-    text = text.replace(HERE, f"| lesson | open it |\n|---|---|\n{table}")
+    listed = "\n".join(f"* {badges(lesson, of)} {lesson.replace('_', ' ')}" for lesson in lessons)
+    text = text.replace(HERE, listed)
     return ADDRESS.sub(f"https://github.com/{of}", text)
