@@ -22,7 +22,7 @@ from resuming import assert_resumes_bitwise, without_clock
 
 from reproduce import checkout, experiments
 from reproduce.experiments import Budget, Problem
-from reproduce.runs import checkpoint, estimate, source, store, sweep, train
+from reproduce.runs import checkpoint, estimate, protocol, source, store, sweep, train
 from reproduce.runs import key as keys
 from reproduce.runs.run import Run, find_run, keys_of, needed, status, why
 from reproduce.runs.store import Row
@@ -303,8 +303,13 @@ def test_keys_of_many_runs_are_those_of_each_and_its_data_are_made_once(
         return one.problem(budget, part, seed=seed)
 
     monkeypatch.setattr(experiments, "get", lambda name: replace(one, problem=problem))
+    monkeypatch.setattr(protocol, "_files", {})
+    protocol._key.cache_clear()
     assert keys_of(runs) == expected
     assert asked == [("test", 0), ("test", 1), ("validation", 0)]
+    monkeypatch.setattr(store, "find", lambda profile, experiment, key: key)
+    assert [protocol.stored(run) for run in runs] == expected
+    assert asked[3:] == [("test", 0), ("test", 1), ("validation", 0)], "one by one, as the study asks: once, too"
 
 
 def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,12 @@ from reproduce import experiments
 from reproduce.experiments.chosen import choices
 from reproduce.runs import store
 from reproduce.runs.registered import registered
-from reproduce.runs.run import Run
+from reproduce.runs.run import Files, Run, keys_of
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 DECAY = "none:decay"
+_files: dict[tuple[str, ...], Files] = {}
+"""Of data that a key of this process was asked with."""
 
 
 def names() -> list[str]:
@@ -60,7 +62,7 @@ def stored(run: Run) -> Row | None:
 
 @cache
 def _key(experiment: str, run: str) -> str:
-    return Run(**json.loads(run)).key()
+    return keys_of([Run(**json.loads(run))], _files)[0]
 
 
 def rates(experiment: str) -> list[Run]:

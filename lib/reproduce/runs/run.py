@@ -156,9 +156,14 @@ def slot_of(row: Row) -> tuple[Any, ...]:
     return row.experiment, row.regularizer, row.seed, row.profile, row.part, instead, device
 
 
-def keys_of(runs: Iterable[Run]) -> list[str]:
-    """Return the key of each run; those with the same data ask for their files once."""
-    found, files = [], dict[tuple[str, ...], Files]()
+def keys_of(runs: Iterable[Run], files: dict[tuple[str, ...], Files] | None = None) -> list[str]:
+    """Return the key of each run; those with the same data ask for their files once.
+
+    Args:
+        runs: of any experiments.
+        files: those of data that were asked for before; what is new is added.
+    """
+    found, files = [], {} if files is None else files
     for run in runs:
         of = (run.experiment, run.part, str(run.seed), json.dumps(dict(run.budget().data), sort_keys=True))
         if of not in files:
