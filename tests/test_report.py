@@ -42,6 +42,7 @@ from reproduce.report.evidence import HERE, STUDY, Evidence
 from reproduce.report.verdicts import NOT_RUN
 from reproduce.runs import protocol, store
 from reproduce.runs.registered import PATH, REGISTERED_IN, registered
+from reproduce.runs.run import needed
 from reproduce.runs.store import Row
 
 RULES = claims.book()
@@ -194,8 +195,16 @@ def test_this_machines_rows_are_those_of_the_studys_runs_alone(home: Path) -> No
         store.write(replace(ROW, experiment="spiral_ode", regularizer="no_dynamics", seed=10, key=one.key()))
     found = evidence.here("quick")
     assert [one.key for one in found.rows] == [run.key()]
-    assert found.wanted["spiral_ode"] == 3 * len(protocol.lines("spiral_ode"))
     assert evidence.here("smoke").rows == ()
+
+
+def test_of_this_machine_those_runs_are_wanted_that_the_profile_trains_or_that_are_there_besides(home: Path) -> None:
+    usual = {(run.regularizer, run.seed) for run in needed("quick", "spiral_ode")}
+    of_study = [run for run in protocol.study("spiral_ode") if (run.regularizer, run.seed) in usual]
+    assert evidence.here("quick").wanted["spiral_ode"] == len(of_study) > 12
+    [besides] = [run for run in protocol.study("spiral_ode") if (run.regularizer, run.seed) == ("taynode", 11)]
+    store.write(replace(ROW, experiment="spiral_ode", regularizer="taynode", seed=11, key=besides.key()))
+    assert evidence.here("quick").wanted["spiral_ode"] == len(of_study) + 1
 
 
 def test_the_studys_evidence_is_its_committed_rows_beside_all_that_is_registered(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,10 +59,15 @@ def _committed(name: str, stage: str) -> Evidence:
 def here(profile: str) -> Evidence:
     """Return this machine's rows of the study's runs; a profile but quick has none, since its budgets are others.
 
-    They are those of the profile's seeds. Where an experiment's data are not on this machine it has no rows.
+    They are those of the profile's seeds; wanted are those that the profile trains, and those that are there besides.
+    Where an experiment's data are not on this machine it has no rows.
     """
     from reproduce import experiments
     from reproduce.runs import protocol
+    from reproduce.runs.run import Run, needed
+
+    def trained_as(run: Run) -> tuple[str, int, str]:
+        return run.regularizer, run.seed, json.dumps(run.budget().of_one_run(), sort_keys=True)
 
     stored = {(row.experiment, row.regularizer, row.seed) for row in store.rows(profile)}  # keys take long: not in vain
     found: list[Row] = []
@@ -69,12 +75,13 @@ def here(profile: str) -> Evidence:
     for name in protocol.names() if profile == registered()["profile"] else ():
         seeds = experiments.get(name).budget(profile).seeds
         runs = [run for run in protocol.study(name) if run.seed in seeds]
-        wanted[name] = len(runs)
-        there = [run for run in runs if (name, run.regularizer, run.seed) in stored]
+        usual = {trained_as(run) for run in needed(profile, name)}
         try:
-            found += [row for row in map(protocol.stored, there) if row is not None]
+            rows = [protocol.stored(run) if (name, run.regularizer, run.seed) in stored else None for run in runs]
         except FileNotFoundError:
-            continue
+            rows = [None] * len(runs)
+        found += [row for row in rows if row is not None]
+        wanted[name] = sum(row is not None or trained_as(run) in usual for run, row in zip(runs, rows, strict=True))
     return Evidence(HERE, tuple(found), wanted)
 
 
