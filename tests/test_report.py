@@ -405,12 +405,13 @@ def test_the_block_of_this_readme_is_what_the_command_writes() -> None:
 def test_only_a_whole_run_counts_as_one_and_its_time_waits_for_keep(home: Path) -> None:
     readme = home / "README.md"
     readme.write_text(f"{front.BEGIN}\n{front.END}\n")
-    options = Namespace(profile="quick", only="", parameter=[], jobs=2)
+    options = Namespace(profile="quick", only="", parameter=[], solutions=False, jobs=2)
     outcome = Outcome("05_x", None, 1.0)
     start = 1767225600.5  # half a second after the rows were made: 2026-01-01T00:00:00Z
     asked: list[tuple[Any, ...]] = [
         (Namespace(**{**vars(options), "only": "05"}), [outcome], ROWS, start),
         (Namespace(**{**vars(options), "parameter": ["a=1"]}), [outcome], ROWS, start),
+        (Namespace(**{**vars(options), "solutions": True}), [outcome], ROWS, start),
         (options, [replace(outcome, kept=True)], ROWS, start),
         (options, [outcome], [], start),
         (options, [outcome], ROWS, start + 1),  # the rows were there before

@@ -90,10 +90,10 @@ def report(options: argparse.Namespace) -> int:
 def _is_whole(
     options: argparse.Namespace, outcomes: Sequence[Outcome], rows: Sequence[store.Row], start: float
 ) -> bool:
-    """Whether a run was a whole one: every notebook executed, every row made in it."""
+    """Whether a run was a whole one and no more: every notebook executed, no solutions, every row made in it."""
     began = _moment(start)
-    is_part = options.only or options.parameter or any(outcome.kept for outcome in outcomes)
-    return not is_part and bool(rows) and all(str(row.provenance.get("made", "")) >= began for row in rows)
+    is_other = options.only or options.parameter or options.solutions or any(outcome.kept for outcome in outcomes)
+    return not is_other and bool(rows) and all(str(row.provenance.get("made", "")) >= began for row in rows)
 
 
 def _note_time(options: argparse.Namespace, start: float, commit: tuple[str, bool]) -> None:
