@@ -69,7 +69,7 @@ QUICK = chosen(
         also_at=(0.01, 0.003),
         runs=(
             Entry(regularizers=("none", "local_unbiased", "local_biased", "no_dynamics")),
-            # Not the released form: it makes this equation so stiff that its one row took a tenth of a whole quick.
+            # Not the released form: of a first quick its row took the longest by far; the list of the study has it.
             Entry(regularizers=("global_error", "global_stiffness", "local_biased:text"), seeds=ONE_SEED),
             Entry(
                 regularizers=("none", "local_unbiased", "no_dynamics"),
