@@ -168,7 +168,8 @@ def test_the_objections_count_what_weighs_against_the_report(chosen: None) -> No
 
 
 def test_a_readers_verdicts_stand_beside_the_studys_and_contradictions_are_counted() -> None:
-    three = replace(part(name=HERE), rows=tuple(one for one in ROWS if one.seed < 13))
+    few = tuple(one for one in ROWS if one.seed < 13)
+    three = Evidence(HERE, few, {"mnist_ode": len(few)})
     ten, mine = study.ledger(part().judged()), study.ledger(three.judged())
     table = report.beside(ten, mine)
     [line] = table[(table["id"] == "C06") & (table["form"] == "ours")].to_dict("records")
@@ -186,6 +187,14 @@ def test_a_readers_verdicts_stand_beside_the_studys_and_contradictions_are_count
 def test_rows_on_a_stand_in_enter_no_verdict() -> None:
     replaced = replace(part(), rows=tuple(replace(one, data="a Stand-in") for one in ROWS))
     assert {one.direction for one in study.ledger(replaced.judged())} == {NOT_RUN}
+
+
+def test_an_incomplete_experiment_enters_no_verdict() -> None:
+    assert {one.direction for one in study.ledger(part().judged())} > {NOT_RUN}
+    assert {one.direction for one in study.ledger(part("mnist_odenone10").judged())} == {NOT_RUN}
+    other = [replace(one, experiment="physionet") for one in ROWS[:5]]
+    beside = replace(part(), rows=(*ROWS, *other))
+    assert beside.judged() == ROWS
 
 
 def test_this_machines_rows_are_those_of_the_studys_runs_alone(home: Path) -> None:

@@ -33,8 +33,12 @@ class Evidence:
         return [name for name, n in self.wanted.items() if 0 < n <= len(self.of(name))]
 
     def judged(self) -> list[Row]:
-        """Return the rows that may enter a verdict: those on the data of the claims, and not on a stand-in."""
-        return [row for row in self.rows if "stand-in" not in row.data.lower()]
+        """Return the rows that may enter a verdict: of complete experiments, on the data of the claims, no stand-in.
+
+        So rows can be committed as they are made, and no verdict is read from some of the seeds.
+        """
+        whole = set(self.complete())
+        return [row for row in self.rows if row.experiment in whole and "stand-in" not in row.data.lower()]
 
 
 def study() -> Evidence:
