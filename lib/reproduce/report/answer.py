@@ -92,24 +92,28 @@ def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | N
 
 
 def printed(judged: Sequence[Verdict]) -> str:
-    """Say how the papers' claims came out, in our form and in theirs."""
-    lines = []
+    """Say how the papers' claims came out: in our form with every verdict, in theirs with the direction."""
+    n, told = len({one.claim.id for one in judged}), []
     for form, words_of in FORM_TITLES.items():
         of = [one for one in judged if one.form == form and one.direction != NOT_RUN]
-        direction, agreement, cost = (
-            Counter(getattr(one, name) for one in of) for name in ("direction", "agreement", "cost")
-        )
-        lines.append(
-            f"{words_of}: {direction[DIRECTION[0]]} below 1, {direction[DIRECTION[1]]} above, "
-            f"{direction[DIRECTION[2]]} undecided; {agreement[AGREEMENT[0]]} better than printed, "
-            f"{agreement[AGREEMENT[2]]} compatible, {agreement[AGREEMENT[1]]} worse; gain kept in {cost[COST[0]]}, "
-            f"lost in {cost[COST[1]]}, undecided in {cost[COST[2]]} (of {len(of)} that were run)"
-        )
-    n = len({one.claim.id for one in judged})
-    if all(one.direction == NOT_RUN for one in judged):
+        if not of:
+            continue
+        said = f"{words_of}: {_counts(of, 'direction', DIRECTION)} of the {len(of)} that were run"
+        if form == "ours":
+            said += f"; {_counts(of, 'agreement', AGREEMENT)}; the gain {_counts(of, 'cost', COST)}"
+        told.append(said)
+    if not told:
         return f"**The papers' {n} claims** cannot be judged yet: none of their experiments is complete."
-    told = ". In ".join(lines)
-    return f"**The papers' {n} claims**, each judged on the ratio that it is about, by the penalty in {told}."
+    return (
+        f"**The papers' {n} claims**, each judged on the ratio to vanilla that it is about, with the penalty in "
+        f"{'. In '.join(told)}."
+    )
+
+
+def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
+    """Say how many verdicts there are of each name."""
+    found = Counter(getattr(one, what) for one in judged)
+    return ", ".join(f"{name} in {found[name]}" for name in names)
 
 
 def paragraphs(part: Evidence) -> list[str]:
