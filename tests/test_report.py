@@ -118,7 +118,10 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
-    state, equal, matched, printed = answer.paragraphs(part())
+    minute, equal, matched, printed, state = answer.paragraphs(part())
+    assert "0.41x (gain kept in 1 of 1) of vanilla's evaluations. Vanilla itself" in minute
+    assert "takes 1.00x (gain kept in 1 of 1) of them" in minute
+    assert "takes 0.02x (gain kept in 1 of 1) of what is left" in minute
     assert "40 of 170 rows" in state
     assert REGISTERED_IN in state
     assert "Still to be trained: PhysioNet 2012" in state
@@ -135,6 +138,26 @@ def test_an_endpoint_that_is_missed_is_said_to_be_missed(chosen: None) -> None:
     assert "in 0 of 1 experiments where dynamics matter" in answer.equal_tolerance(dear)
     worthless = [replace(one, metrics=ROWS[-1].metrics) if one.regularizer == "none" else one for one in ROWS]
     assert "in 0 of 0 experiments where" in answer.equal_tolerance(replace(part(), rows=tuple(worthless)))
+
+
+def test_why_an_endpoint_is_missed_is_told_from_the_ladders(chosen: None, home: Path) -> None:
+    dear = replace(part(), rows=tuple(replace(one, nfe=one.nfe + 60) for one in ROWS))
+    assert "Why" not in answer.equal_tolerance(dear)  # no rows of ladders
+    of_budget = {"rtol": 1e-7, "lr": 0.012}
+    vanilla = [replace(row("none", seed), budget=of_budget) for seed in (0, 1, 2)]  # 101 in the mean
+    other_rate = replace(row("none", 0), budget=of_budget | {"lr": 0.006}, nfe=1.0)
+    rungs = [
+        replace(row("local_biased", seed), budget=of_budget, settings={"weight": weight}, nfe=nfe)
+        for weight, nfe in ((0.1, 80.8), (1.0, 60.6))
+        for seed in (0, 1, 2)
+    ]
+    for stage, rows in (("rates", [*vanilla, other_rate]), ("ladders", rungs)):
+        path = store.committed_path(stage, "mnist_ode")
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join(json.dumps(asdict(one)) for one in rows))
+    assert study.least_on_ladder("mnist_ode") == pytest.approx(0.6)
+    assert "are MNIST, neural ODE 0.60x (held-out data). In 1 of 1 no weight" in answer.equal_tolerance(dear)
+    assert "Why" not in answer.equal_tolerance(part())
 
 
 def test_an_incomplete_experiment_enters_no_sentence(chosen: None) -> None:

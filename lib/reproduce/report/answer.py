@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 
 import pandas as pd
 
@@ -43,6 +44,36 @@ def dynamics_matter(part: Evidence, experiment: str) -> bool:
     return gain is not None and gain.interval(rules()["level"])[0] > 0
 
 
+def in_a_minute(part: Evidence) -> str:
+    """Say what the penalty saves, what a coarser solve of vanilla saves alone, and what the penalty adds to that."""
+    penalty, coarser, both = [], [], []
+    for name in part.complete():
+        equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
+        vanilla, ours, _ = _matched(part, name)
+        own = study.lines_of(part.of(name)).get((name, VANILLA))
+        if LOCAL[0] not in equal or vanilla is None or ours is None or own is None:
+            continue
+        trained = fmean(own.costs["nfe"].values())
+        penalty.append((equal[LOCAL[0]].evaluations / trained, equal[LOCAL[0]].cost))
+        coarser.append((vanilla.evaluations / trained, vanilla.cost))
+        both.append((ours.evaluations / vanilla.evaluations, ours.cost))
+    if not penalty:
+        return ""
+    return (
+        f"**In a minute**, over {len(penalty)} experiments: a model with the {_draw(LOCAL[0])} local penalty, solved "
+        f"as it was trained, takes {_range(penalty)} of vanilla's evaluations. Vanilla itself, solved as coarsely as "
+        f"held-out data allow, takes {_range(coarser)} of them, with no penalty at all. A penalized model with the "
+        f"same freedom takes {_range(both)} of what is left then."
+    )
+
+
+def _range(found: Sequence[tuple[float, str]]) -> str:
+    """Say from where to where ratios go, and how often the gain was kept."""
+    ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
+    kept = sum(cost == COST[0] for _, cost in found)
+    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)})"
+
+
 def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     """Say in how many experiments the local penalties halve the evaluations at equal tolerance, and their ratios."""
     at_most = rules()["equal_tolerance"]
@@ -55,10 +86,30 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         for name in names
     )
     counts = ", ".join(f"{_draw(line)} in {len(able)}" for line, able in reached.items())
-    return (
+    said = (
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
         f"in {len(either)} of {len(names)} experiments where dynamics matter (hoped for: {HOPED['equal']}; {counts})"
-        + (f": {told}." if in_full and told else ".")
+    )
+    if not in_full or not told:
+        return f"{said}."
+    return f"{said}: {told}. {_why_missed([name for name in names if name not in either])}".strip()
+
+
+def _why_missed(names: Sequence[str]) -> str:
+    """Say what the ladders know of experiments that miss the endpoint: the least that any weight took there."""
+    least = {name: ratio for name in names if (ratio := study.least_on_ladder(name)) is not None}
+    if not least:
+        return ""
+    told, at_most = (
+        ", ".join(f"{title(name)} {ratio:.2f}x" for name, ratio in least.items()),
+        rules()["equal_tolerance"],
+    )
+    above = sum(ratio > at_most for ratio in least.values())
+    rest = "" if above == len(least) else "; in the rest the gain or the spread over seeds is in the way"
+    return (
+        "Why it is missed: the fewest evaluations over vanilla's that any weight of their ladders took, whether it "
+        f"kept the gain or not, are {told} (held-out data). In {above} of {len(least)} no weight that was tried "
+        f"reaches the ratio{rest}."
     )
 
 
@@ -117,11 +168,12 @@ def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
 
 
 def paragraphs(part: Evidence) -> list[str]:
-    """Return the answer: state, equal tolerance, matched error, the papers' claims."""
+    """Return the answer: in a minute, equal tolerance, matched error, the papers' claims, how much there is."""
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
-    return [state(part), equal_tolerance(part), matched_error(part), printed(judged)]
+    said = (in_a_minute(part), equal_tolerance(part), matched_error(part), printed(judged), state(part))
+    return [text for text in said if text]
 
 
 def in_short(part: Evidence) -> pd.DataFrame:

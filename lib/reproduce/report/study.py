@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from reproduce import checkout
@@ -14,7 +15,7 @@ from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
 from reproduce.runs.curves import Name, common, curve, name, own_way, value
 from reproduce.runs.registered import registered
-from reproduce.runs.store import CONTROL, VANILLA, Row
+from reproduce.runs.store import CONTROL, VANILLA, Row, committed_rows
 
 
 def rules() -> dict[str, Any]:
@@ -50,6 +51,23 @@ def chosen_penalty(experiment: str) -> str | None:
     able = {line: of for line, of in gains.items() if line in PENALIZED and of["held_out_gain"] >= asked}
     able = able or {line: of for line, of in gains.items() if line in PENALIZED}
     return min(able, key=lambda line: (able[line]["evaluations"], -able[line]["held_out_gain"]), default=None)
+
+
+def least_on_ladder(experiment: str) -> float | None:
+    """Return the fewest evaluations of any weight of the local penalties over vanilla's, solved as in training.
+
+    Both are means over the seeds of the ladders, on held-out data, at the learning rate that was chosen. None where
+    such rows are missing.
+    """
+    lr = chosen(experiment).get("lr")
+    vanilla = [
+        row.nfe for row in committed_rows("rates", experiment) if row.regularizer == VANILLA and row.budget["lr"] == lr
+    ]
+    rungs: dict[str, list[float]] = {}
+    for row in committed_rows("ladders", experiment):
+        if row.regularizer in LOCAL and row.budget["lr"] == lr:
+            rungs.setdefault(f"{row.regularizer} {json.dumps(row.settings, sort_keys=True)}", []).append(row.nfe)
+    return min(map(fmean, rungs.values())) / fmean(vanilla) if vanilla and rungs else None
 
 
 def lines_of(rows: Sequence[Row]) -> Lines:
