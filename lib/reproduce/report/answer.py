@@ -18,6 +18,7 @@ from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdi
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN, registered
 
+STAR = "a star marks a way that keeps most of the gain on held-out data where none keeps what is asked"
 HOPED = {"equal": 4, "matched": 3}
 """In how many experiments PROTOCOL.md hopes for each endpoint."""
 
@@ -54,9 +55,9 @@ def in_a_minute(part: Evidence) -> str:
         if LOCAL[0] not in equal or vanilla is None or ours is None or own is None:
             continue
         trained = fmean(own.costs["nfe"].values())
-        penalty.append((equal[LOCAL[0]].evaluations / trained, equal[LOCAL[0]].cost))
-        coarser.append((vanilla.evaluations / trained, vanilla.cost))
-        both.append((ours.evaluations / vanilla.evaluations, ours.cost))
+        penalty.append((_ratio(equal[LOCAL[0]]), equal[LOCAL[0]].verdict))
+        coarser.append((vanilla.evaluations / trained, vanilla.verdict))
+        both.append((_ratio(ours), ours.verdict))
     if not penalty:
         return ""
     return (
@@ -67,10 +68,14 @@ def in_a_minute(part: Evidence) -> str:
     )
 
 
+def _ratio(saving: Saving) -> float:
+    return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
+
+
 def _range(found: Sequence[tuple[float, str]]) -> str:
     """Say from where to where ratios go, and how often the gain was kept."""
     ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
-    kept = sum(cost == COST[0] for _, cost in found)
+    kept = sum(verdict == COST[0] for _, verdict in found)
     return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)})"
 
 
@@ -119,19 +124,21 @@ def matched_error(part: Evidence, *, in_full: bool = True) -> str:
     for name in part.complete():
         vanilla, ours, decay = _matched(part, name)
         if vanilla is None or ours is None:
+            told.append(f"{title(name)}: the way that was chosen for one side solves no seed")
             continue
         reached += [name] if ours.reached(at_most) else []
-        beside = f", weight decay {decay.evaluations:.3g} ({_way(decay)}, gain {decay.cost})" if decay else ""
+        beside = f", weight decay {_cost(decay)}, gain {decay.verdict}" if decay else ""
         told.append(
-            f"{title(name)}: vanilla {vanilla.evaluations:.3g} ({_way(vanilla)}, gain {vanilla.cost}), "
-            f"{tables.label(ours.line)} {ours.evaluations:.3g} ({_way(ours)}), {_short(ours)}{beside}"
+            f"{title(name)}: vanilla {_cost(vanilla)}, gain {vanilla.verdict}, {tables.label(ours.line)} "
+            f"{_cost(ours)}, {_short(ours)}{beside}"
         )
-    return (
+    said = (
         "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
         f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
         f"evaluations, with the gain kept, in {len(reached)} of {len(told)} experiments (hoped for: "
-        f"{HOPED['matched']}). " + (". ".join(told) + "." if in_full and told else "")
-    ).strip()
+        f"{HOPED['matched']})."
+    )
+    return f"{said} {'. '.join(told)}. {STAR[0].upper()}{STAR[1:]}." if in_full and told else said
 
 
 def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
@@ -145,6 +152,7 @@ def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | N
 def printed(judged: Sequence[Verdict]) -> str:
     """Say how the papers' claims came out: in our form with every verdict, in theirs with the direction."""
     n, told = len({one.claim.id for one in judged}), []
+    others = len({one.claim.id for one in judged if one.claim.against != VANILLA})
     for form, words_of in FORM_TITLES.items():
         of = [one for one in judged if one.form == form and one.direction != NOT_RUN]
         if not of:
@@ -156,8 +164,8 @@ def printed(judged: Sequence[Verdict]) -> str:
     if not told:
         return f"**The papers' {n} claims** cannot be judged yet: none of their experiments is complete."
     return (
-        f"**The papers' {n} claims**, each judged on the ratio to vanilla that it is about, with the penalty in "
-        f"{'. In '.join(told)}."
+        f"**The papers' {n} claims**, each judged on the ratio that it is about (to vanilla; {others} to the global "
+        f"penalty), with the penalty in {'. In '.join(told)}."
     )
 
 
@@ -191,25 +199,27 @@ def in_short(part: Evidence) -> pd.DataFrame:
                 "vanilla": f"{math.fsum(nfe.values()) / len(nfe):.3g}",
                 "local, biased": f"{own.evaluations:.3g}",
                 "ratio": ratio_text(own.ratio),
-                "gain kept": f"{kept_text(own.kept)}: {own.cost}",
-                "vanilla, chosen way": f"{vanilla.evaluations:.3g} ({_way(vanilla)})",
-                "local, chosen way": f"{ours.evaluations:.3g} ({_way(ours)})",
+                "gain kept": f"{kept_text(own.kept)}: {own.verdict}",
+                "vanilla, chosen way": f"{_cost(vanilla)}, gain {vanilla.verdict}",
+                "chosen penalty, chosen way": f"{tables.label(ours.line)}: {_cost(ours)}",
                 "its ratio": ratio_text(ours.ratio),
-                "its gain kept": f"{kept_text(ours.kept)}: {ours.cost}",
-                "weight decay, chosen way": f"{decay.evaluations:.3g} ({_way(decay)}), gain {decay.cost}"
-                if decay
-                else "",
+                "its gain kept": f"{kept_text(ours.kept)}: {ours.verdict}",
+                "weight decay, chosen way": f"{_cost(decay)}, gain {decay.verdict}" if decay else "",
             }
         )
     return pd.DataFrame(lines)
 
 
 def _short(saving: Saving) -> str:
-    return f"{ratio_text(saving.ratio)}, gain {saving.cost}"
+    return f"{ratio_text(saving.ratio)}, gain {saving.verdict}"
 
 
-def _way(saving: Saving) -> str:
-    return "as in training" if saving.way is None else words(saving.way)
+def _cost(saving: Saving) -> str:
+    """Say what a line takes in its way, with a star where STAR holds."""
+    if saving.way is None:
+        return f"{saving.evaluations:.3g} (as in training)"
+    star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"
+    return f"{saving.evaluations:.3g} ({words(saving.way)}{star})"
 
 
 def _draw(line: str) -> str:

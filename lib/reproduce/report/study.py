@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -40,6 +40,12 @@ def chosen(experiment: str) -> dict[str, Any]:
 def chosen_ways(experiment: str) -> dict[str, Name]:
     """Return line -> the way to solve that its ladder chose."""
     return {line: (way[0], way[1], way[2]) for line, way in chosen(experiment).get("ways", {}).items()}
+
+
+def kept_on_held_out(experiment: str, line: str) -> bool:
+    """Return whether the way that a ladder chose keeps on held-out data what the rules ask; else it keeps most."""
+    gain: float = chosen(experiment).get("gains", {}).get(line, {}).get("held_out_gain", math.nan)
+    return gain >= rules()["held_out_gain"]
 
 
 def chosen_penalty(experiment: str) -> str | None:
@@ -122,10 +128,19 @@ class Saving:
     """Logarithm of its error over vanilla's as trained; of a likelihood, vanilla's minus its own in nats."""
     metric: str
     seeds: int
+    failed: int = 0
+    """Seeds that the way did not solve: where there are some, nothing is reached."""
+
+    @property
+    def verdict(self) -> str:
+        """Return what is said of the gain: a chosen way that does not surely keep it is said to fail."""
+        if self.failed:
+            return f"{self.failed} of {self.seeds + self.failed} seeds not solved: fails"
+        return self.cost if self.way is None or self.cost in (COST[0], verdicts.NOT_RUN) else f"{self.cost}: fails"
 
     def reached(self, at_most: float) -> bool:
         """Return whether so small a ratio is reached, with the gain kept."""
-        return self.ratio is not None and math.exp(self.ratio.mean) <= at_most and self.cost == COST[0]
+        return self.ratio is not None and math.exp(self.ratio.mean) <= at_most and self.verdict == COST[0]
 
 
 def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
@@ -149,15 +164,21 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
     own = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
     here = [row for row in rows if row.experiment == experiment]
     moved: dict[str, tuple[Seeds, Seeds]] = {}
+    failed: dict[str, int] = {}
     for line, way in ways.items():
         found = {row.seed: curve(row).get(way) for row in here if row.regularizer == line}
         there = {seed: pair for seed, pair in found.items() if pair is not None}
         if there:
             moved[line] = {seed: nfe for seed, (_, nfe) in there.items()}, {seed: v for seed, (v, _) in there.items()}
+            failed[line] = len(found) - len(there)
     if VANILLA not in moved:
         return []
     against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
-    return [_saving(experiment, line, ways[line], *numbers, against, here[0].metric) for line, numbers in moved.items()]
+    savings = {
+        line: _saving(experiment, line, ways[line], *numbers, against, here[0].metric)
+        for line, numbers in moved.items()
+    }
+    return [replace(saving, failed=failed[line]) for line, saving in savings.items()]
 
 
 def _saving(
