@@ -111,6 +111,18 @@ def test_the_mark_of_a_tolerance_is_what_the_rows_measured_and_the_caption_says_
     assert element.frame(1, at)[1].y[0] == pytest.approx(1.0, abs=0.05)  # vanilla, as it was trained, keeps itself
 
 
+def test_lines_of_different_seeds_are_not_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = of_study.store.committed_rows
+    monkeypatch.setattr(
+        of_study.store,
+        "committed_rows",
+        lambda stage, name: [row for row in whole(stage, name) if (row.regularizer, row.seed) != ("local_biased", 19)],
+    )
+    assert "ladders" in of_study._solved("mnist_ode")[1]
+    monkeypatch.undo()
+    assert "study" in of_study._solved("mnist_ode")[1]
+
+
 def test_an_experiment_without_rows_is_refused_with_those_that_have_some() -> None:
     for make in (live.weights, live.ways):
         with pytest.raises(ValueError, match=live.measured()[0]):

@@ -166,6 +166,7 @@ def test_a_broken_cell_is_named(tmp_path: Path, cell: str, words: str) -> None:
         (lambda cells: cells[1].metadata.update(tags=[]), "0 cells are tagged"),
         (lambda cells: cells.append(code("x = 1", tags=["parameters"])), "2 cells are tagged"),
         (lambda cells: cells.pop(0), "title"),
+        (lambda cells: cells.append(v4.new_markdown_cell(cells[0].source)), "repeats the text of cell 1"),
     ],
 )
 def test_outputs_and_misplaced_cells_are_named(tmp_path: Path, edit: Callable[[Any], object], words: str) -> None:

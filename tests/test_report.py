@@ -38,6 +38,7 @@ from reproduce.report import (
     study,
     study_tables,
 )
+from reproduce.report.effects import Effect
 from reproduce.report.evidence import HERE, STUDY, Evidence
 from reproduce.report.verdicts import NOT_RUN
 from reproduce.runs import protocol, store
@@ -118,14 +119,17 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
-    state, equal, matched, printed = answer.paragraphs(part())
+    minute, equal, matched, printed, state = answer.paragraphs(part())
+    assert "0.41x (gain kept in 1 of 1) of vanilla's evaluations. Vanilla itself" in minute
+    assert "takes 1.00x (gain kept in 1 of 1) of them" in minute
+    assert "takes 0.02x (gain kept in 1 of 1) of what is left" in minute
     assert "40 of 170 rows" in state
     assert REGISTERED_IN in state
     assert "Still to be trained: PhysioNet 2012" in state
     assert "in 1 of 1 experiments where dynamics matter (hoped for: 4; biased in 1, unbiased in 0)" in equal
     assert "biased 0.41x [0.40, 0.41], gain kept" in equal
     assert "in 1 of 1 experiments (hoped for: 3)" in matched
-    assert "vanilla 101 (tsit5 at 1e-07, gain kept), local, biased 2 (midpoint, 1 step), 0.02x" in matched
+    assert "vanilla 101 (tsit5 at 1e-07), gain kept, local, biased 2 (midpoint, 1 step), 0.02x" in matched
     assert printed.startswith("**The papers' 35 claims**")
     assert "MNIST" not in answer.equal_tolerance(part(), in_full=False)
 
@@ -137,6 +141,69 @@ def test_an_endpoint_that_is_missed_is_said_to_be_missed(chosen: None) -> None:
     assert "in 0 of 0 experiments where" in answer.equal_tolerance(replace(part(), rows=tuple(worthless)))
 
 
+def test_a_way_that_some_seeds_do_not_solve_fails_and_its_experiment_stays_in_the_count(chosen: None) -> None:
+    def without(line: str, n: int) -> Evidence:
+        short = [
+            replace(one, ways=[way for way in one.ways if way["steps"] is None])
+            if one.regularizer == line and one.seed < 10 + n
+            else one
+            for one in ROWS
+        ]
+        return replace(part(), rows=tuple(short))
+
+    assert "fails" not in answer.matched_error(part())
+    said = answer.matched_error(without("local_biased", 7))
+    assert "in 0 of 1 experiments" in said
+    assert "gain 7 of 10 seeds not solved: fails" in said
+    said = answer.matched_error(without("local_biased", 10))
+    assert "in 0 of 1 experiments" in said
+    assert "MNIST, neural ODE: the way that was chosen for one side solves no seed" in said
+
+
+def test_a_star_marks_a_way_that_did_not_keep_the_gain_on_held_out_data(
+    chosen: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "*" not in answer.in_short(part()).to_string()
+    of = study.chosen("mnist_ode")
+    of["gains"]["none"]["held_out_gain"] = 0.9
+    monkeypatch.setattr(study, "chosen", lambda name: of)
+    assert answer.in_short(part())["vanilla, chosen way"].item() == "101 (tsit5 at 1e-07*), gain kept"
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (-0.4, 0.1, "0.67x [0.53, 0.84]"),
+        (0.001, 0.0003, "1.0010x [1.0003, 1.0017]"),
+        (-0.002, 0.0005, "0.998x [0.997, 0.999]"),
+        (0.0, 0.0, "1.00x [1.00, 1.00]"),
+        (float("nan"), float("nan"), "not a number"),
+    ],
+)
+def test_an_interval_beside_one_is_not_written_as_one_that_touches_it(mean: float, error: float, text: str) -> None:
+    assert study_tables.ratio_text(Effect(mean, error, 9)) == text
+
+
+def test_why_an_endpoint_is_missed_is_told_from_the_ladders(chosen: None, home: Path) -> None:
+    dear = replace(part(), rows=tuple(replace(one, nfe=one.nfe + 60) for one in ROWS))
+    assert "Why" not in answer.equal_tolerance(dear)  # no rows of ladders
+    of_budget = {"rtol": 1e-7, "lr": 0.012}
+    vanilla = [replace(row("none", seed), budget=of_budget) for seed in (0, 1, 2)]  # 101 in the mean
+    other_rate = replace(row("none", 0), budget=of_budget | {"lr": 0.006}, nfe=1.0)
+    rungs = [
+        replace(row("local_biased", seed), budget=of_budget, settings={"weight": weight}, nfe=nfe)
+        for weight, nfe in ((0.1, 80.8), (1.0, 60.6))
+        for seed in (0, 1, 2)
+    ]
+    for stage, rows in (("rates", [*vanilla, other_rate]), ("ladders", rungs)):
+        path = store.committed_path(stage, "mnist_ode")
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join(json.dumps(asdict(one)) for one in rows))
+    assert study.least_on_ladder("mnist_ode") == pytest.approx(0.6)
+    assert "are MNIST, neural ODE 0.60x (held-out data). In 1 of 1 no weight" in answer.equal_tolerance(dear)
+    assert "Why" not in answer.equal_tolerance(part())
+
+
 def test_an_incomplete_experiment_enters_no_sentence(chosen: None) -> None:
     assert len(answer.paragraphs(part("mnist_odenone10"))) == 1
     assert answer.in_short(part("mnist_odenone10")).empty
@@ -145,7 +212,7 @@ def test_an_incomplete_experiment_enters_no_sentence(chosen: None) -> None:
 def test_the_penalty_that_is_compared_is_the_one_that_the_held_out_data_chose(chosen: None) -> None:
     assert study.chosen_penalty("mnist_ode") == "local_biased"  # the unbiased one is cheaper and keeps too little
     [line] = answer.in_short(part()).to_dict("records")
-    assert line["local, chosen way"] == "2 (midpoint, 1 step)"
+    assert line["chosen penalty, chosen way"] == "local, biased: 2 (midpoint, 1 step)"
     assert line["its ratio"].startswith("0.02x")
 
 
@@ -154,7 +221,9 @@ def test_the_objections_count_what_weighs_against_the_report(chosen: None) -> No
     assert "in 0 of 1 experiments." in penalty
     assert objections.rates_at_an_end() == ["MNIST, neural ODE"]  # 0.012 is the largest that was tried
     assert "in 1 of 8 experiments (MNIST, neural ODE)" in size
-    assert "Of 2 chosen ways 0 lose" in choice
+    assert "Of 2 chosen ways, vanilla's among them, 2 keep the gain on the test part, 0 lose it, 0 are" in choice
+    assert "when 40 rows of the study had been made" in choice
+    assert "the ratio is reached in 1 of 1;" in choice
     cheap = [
         replace(one, ways=[{**way, "nfe": min(way["nfe"], 2.0)} for way in one.ways])
         if one.regularizer == "none"
@@ -168,7 +237,8 @@ def test_the_objections_count_what_weighs_against_the_report(chosen: None) -> No
 
 
 def test_a_readers_verdicts_stand_beside_the_studys_and_contradictions_are_counted() -> None:
-    three = replace(part(name=HERE), rows=tuple(one for one in ROWS if one.seed < 13))
+    few = tuple(one for one in ROWS if one.seed < 13)
+    three = Evidence(HERE, few, {"mnist_ode": len(few)})
     ten, mine = study.ledger(part().judged()), study.ledger(three.judged())
     table = report.beside(ten, mine)
     [line] = table[(table["id"] == "C06") & (table["form"] == "ours")].to_dict("records")
@@ -186,6 +256,15 @@ def test_a_readers_verdicts_stand_beside_the_studys_and_contradictions_are_count
 def test_rows_on_a_stand_in_enter_no_verdict() -> None:
     replaced = replace(part(), rows=tuple(replace(one, data="a Stand-in") for one in ROWS))
     assert {one.direction for one in study.ledger(replaced.judged())} == {NOT_RUN}
+    assert len(answer.paragraphs(replaced)) == 1
+
+
+def test_an_incomplete_experiment_enters_no_verdict() -> None:
+    assert {one.direction for one in study.ledger(part().judged())} > {NOT_RUN}
+    assert {one.direction for one in study.ledger(part("mnist_odenone10").judged())} == {NOT_RUN}
+    other = [replace(one, experiment="physionet") for one in ROWS[:5]]
+    beside = replace(part(), rows=(*ROWS, *other))
+    assert beside.judged() == ROWS
 
 
 def test_this_machines_rows_are_those_of_the_studys_runs_alone(home: Path) -> None:

@@ -363,14 +363,16 @@ def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home:
     lines = sweep.plan(tiny, 2)
     assert lines[-1].startswith("1 of 12 runs are stored, 11 to train: about ")
     assert lines[0] == "  train  spiral_ode/none/1@1e-06"
-    seconds = store.rows("smoke")[0].seconds["train"]
+    [row] = store.rows("smoke")
+    seconds = row.provenance["more"]["seconds_in_all"]
+    assert seconds > row.seconds["train"] > 0, "it is solved in every way besides"
     assert estimate.total(tiny[1:3], 2) == pytest.approx(seconds)
     doubled = replace(tiny[1], overrides={**TINY, "steps": 24})
     assert estimate.total([doubled], 1) == pytest.approx(2 * seconds)
     committed = store.committed_path("ladders", "mnist_ode")
     committed.parent.mkdir(parents=True)
-    row = store.rows("smoke")[0]
-    other = replace(row, experiment="mnist_ode", seconds={"train": 6.0, "predict": 1.0})
+    before = {"more": {"instead": row.provenance["more"]["instead"]}}  # rows of before this was noted
+    other = replace(row, experiment="mnist_ode", seconds={"train": 6.0, "predict": 1.0}, provenance=before)
     committed.write_text(json.dumps(asdict(other)) + "\n")
     size = row.budget["steps"] * row.budget["batch"]
     run = Run("mnist_ode", "none", 0, "smoke", overrides={"steps": size, "batch": 1})
@@ -383,7 +385,7 @@ def test_a_run_is_taken_to_last_as_long_as_those_with_its_host_and_gradient(monk
     runs = [Run("mnist_ode", "none", 0, "smoke", overrides={"steps": 10, "batch": 1} | how) for how in ({}, through)]
     rows = [
         SimpleNamespace(regularizer="none", tolerance=run.budget().rtol, budget=run.budget().of_one_run(), made_of={},
-                        seconds={"train": seconds})
+                        seconds={"train": seconds}, provenance={})
         for run, seconds in zip(runs, (1.0, 9.0), strict=True)
     ]  # fmt: skip
     monkeypatch.setattr(estimate, "_rows", lambda experiment: iter(rows))

@@ -179,9 +179,8 @@ def test_what_is_vanilla_itself_keeps_all_of_the_gain_and_surely() -> None:
     rng = np.random.default_rng(9)
     theirs, control = (dict(zip(SEEDS, rng.normal(m, 0.01, 10).tolist(), strict=True)) for m in (0.95, 0.91))
     assert effects.kept_interval(theirs, theirs, control, level=0.95) == pytest.approx((1.0, 1.0, 1.0))
-    hopeless = effects.kept_interval(
-        control, dict(zip(SEEDS, rng.normal(0.91, 0.1, 10), strict=True)), control, level=0.95
-    )
+    wide = {seed: control[seed] + 0.01 + 0.1 * (-1) ** seed for seed in SEEDS}
+    hopeless = effects.kept_interval(control, wide, control, level=0.95)
     assert hopeless[1:] == (-math.inf, math.inf)
 
 
@@ -190,6 +189,50 @@ def test_holm_refutes_what_the_sorted_thresholds_say_and_keeps_the_rate_of_error
     rng = np.random.default_rng(7)
     wrong = sum(any(effects.holm(rng.uniform(size=30).tolist(), 0.05)) for _ in range(4000))
     assert wrong / 4000 == pytest.approx(0.05, abs=0.011)
+
+
+def test_a_claim_that_was_not_run_counts_in_its_family_so_that_no_verdict_changes_when_it_comes_in() -> None:
+    names = ("below", "above", "undecided")
+    sure, at_the_edge = (1e-6, 1 - 1e-6), (0.005, 0.995)  # two-sided 0.01: passes among five, not among six
+    assert effects.sides([sure, at_the_edge, None, None, None, None], names, 0.05)[:3] == ["below", "below", ""]
+    assert effects.sides([sure, at_the_edge, *[None] * 5], names, 0.05)[:3] == ["below", "undecided", ""]
+    unsure = (0.5, 0.5)
+    for n in (1, 4, 40):
+        with_rows = effects.sides([sure, at_the_edge, *[unsure] * n], names, 0.05)
+        assert effects.sides([sure, at_the_edge, *[None] * n], names, 0.05)[:2] == with_rows[:2]
+
+
+def test_a_number_that_is_none_leaves_its_claim_undecided_and_the_others_as_they_are() -> None:
+    lines = dict(world(np.random.default_rng(8)))
+    vanilla = lines["physionet", "none"]
+    broken = {name: {**seeds, 10: math.nan} for name, seeds in vanilla.costs.items()}
+    lines["physionet", "none"] = Line(broken, vanilla.values)
+    given = {(one.claim.id, one.form): one for one in judged(lines)}
+    assert given["C13", "ours"].direction == DIRECTION[2]
+    assert given["C05", "ours"].direction == DIRECTION[0]
+    zero = effects.log_ratio({1: 1.0, 2: 0.0}, {1: 1.0, 2: 1.0})
+    assert zero is not None
+    assert math.isnan(zero.mean)
+
+
+def test_where_vanilla_gains_nothing_there_is_no_share_of_it() -> None:
+    control = dict.fromkeys(SEEDS, 0.5)
+    for gain in (0.0, -0.1):
+        vanilla = dict.fromkeys(SEEDS, 0.5 + gain)
+        assert all(map(math.isnan, effects.kept_interval(vanilla, vanilla, control, level=0.95)))
+
+
+def test_what_an_undecided_claim_would_have_found_is_of_a_test_as_strict_as_its_own() -> None:
+    rng = np.random.default_rng(10)
+    given = judged(world(rng, lambda line: 1.0))
+    assert all(one.alpha == pytest.approx(0.05 / len(given)) for one in given)
+    (one, *_) = [one for one in given if one.claim.id == "C05"]
+    (part,) = one.parts
+    assert part.ratio is not None
+    size = effects.detectable(part.ratio, level=1 - one.alpha)
+    draws = part.ratio.error * stats.nct.rvs(9, size / part.ratio.error, size=4000, random_state=1)
+    needed = part.ratio.error * stats.t.ppf(1 - one.alpha / 2, 9)
+    assert np.mean(draws > needed) == pytest.approx(0.8, abs=0.08)  # the usual sum of two quantiles is not exact
 
 
 def test_a_claim_on_all_parts_is_below_only_if_all_are_and_one_on_any_if_one_is() -> None:

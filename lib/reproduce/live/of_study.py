@@ -17,6 +17,7 @@ from reproduce.report.effects import mean_effect
 from reproduce.report.study import rules
 from reproduce.runs import protocol, store
 from reproduce.runs.curves import Name, common, curve, gain_kept, value
+from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 MAIN = ("local_unbiased", "local_biased", "global_error")
@@ -147,8 +148,8 @@ def ways(experiment: str) -> Element:
     Raises:
         ValueError: there are no committed rows of its ladders.
 
-    Rows: those of the stage `study`, on test data, once they are committed for vanilla, the control and a penalty;
-    until then the ladders' on held-out data, each penalty with the weight that the ladder chose.
+    Rows: those of the stage `study`, on test data, once they are committed with every seed of every line drawn; until
+    then the ladders' on held-out data, each penalty with the weight that the ladder chose.
     """
     lines, source = _solved(experiment)
     control = lines.pop(CONTROL, [])
@@ -183,7 +184,8 @@ def _solved(experiment: str) -> tuple[dict[str, list[Row]], str]:
     for row in store.committed_rows("study", experiment):
         of.setdefault(row.regularizer, []).append(row)
     lines = {line: of[line] for line in (VANILLA, *MAIN, CONTROL) if line in of}
-    if {VANILLA, CONTROL} < set(lines):
+    seeds = set(registered()["seeds"]["study"])
+    if {VANILLA, CONTROL} < set(lines) and all({row.seed for row in rows} == seeds for rows in lines.values()):
         return lines, "Rows of the study, on test data"
     vanilla, control = references(experiment)
     chosen = choices().get(experiment, {}).get("regularizers", {})

@@ -139,7 +139,10 @@ def _parameter_violations(notebook: Any) -> Iterator[str]:
 
 
 def _cell_violations(notebook: Any) -> Iterator[str]:
+    told: dict[str, int] = {}
     for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "markdown" and (first := told.setdefault(cell.source, number)) < number:
+            yield f"cell {number} repeats the text of cell {first}"
         lines = cell.source.splitlines()
         if cell.get("outputs") or cell.get("execution_count") is not None:
             yield f"cell {number} has outputs or an execution count"

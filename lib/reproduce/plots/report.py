@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from reproduce import plots
 from reproduce.plots.base import Picture
-from reproduce.report import study, tables
+from reproduce.report import papers, study, tables, verdicts
 from reproduce.report.effects import Effect
 from reproduce.report.evidence import Evidence
 from reproduce.report.study_tables import FORM_TITLES
@@ -85,13 +87,22 @@ def ratios(judged: Sequence[Verdict], measures: Sequence[str] = ("nfe", "predict
 def _lines(judged: Sequence[Verdict], measure: str) -> dict[tuple[str, str], dict[str, Part]]:
     """Return (experiment, line) -> form -> what the rows say, of claims on one experiment against vanilla."""
     found: dict[tuple[str, str], dict[str, Part]] = {}
-    for one in judged:
+    for one in sorted(judged, key=lambda one: len(one.parts)):  # its own claim first, then those on several lines
         if one.claim.measure != measure or len(one.claim.parts) > 1 or one.claim.against != tables.VANILLA:
             continue
-        for part in one.parts:
+        for part in one.parts if len(one.parts) == 1 else map(_of_its_line, one.parts, repeat(measure)):
             found.setdefault((part.experiment, part.line.partition(":")[0]), {}).setdefault(one.form, part)
     able = {key: parts for key, parts in found.items() if any(part.ratio for part in parts.values())}
     return dict(sorted(able.items(), key=lambda item: (list(tables.TITLES).index(item[0][0]), item[0][1])))
+
+
+def _of_its_line(part: Part, measure: str) -> Part:
+    """Return a part of a claim on several lines with the printed ratio of its own line, where there is a table."""
+    rows, line = papers.published_rows(part.experiment), part.line.partition(":")[0]
+    ratio = papers.published_ratio(rows, line, *verdicts.PRINTED[measure])
+    if part.printed is None or math.isnan(ratio):
+        return part
+    return replace(part, printed=replace(part.printed, mean=math.log(ratio)))
 
 
 def _interval(ax: Axes, y: float, effect: Effect, *, color: object, marker: str, fill: str) -> None:

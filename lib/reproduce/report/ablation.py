@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
@@ -51,6 +52,13 @@ def rows_of(experiment: str) -> list[Row]:
     own = [row for row in store.committed_rows("ablation", experiment) if row.part == "test"]
     others = store.committed_rows("study", experiment)
     return own + [row for row in others if row.regularizer in (VANILLA, CONTROL) and row.seed in seeds]
+
+
+def complete(rows: Sequence[Row]) -> bool:
+    """Return whether every form has a row of every seed: before, nothing is said of what a choice does."""
+    either, seeds = (False, True), registered()["seeds"]["ablation"]
+    wanted = {(Form(second), seed) for second in product(either, either, either, either) for seed in seeds}
+    return wanted <= {(form_of(row.regularizer), row.seed) for row in rows}
 
 
 def savings(rows: Sequence[Row], experiment: str) -> dict[Form, Saving]:
@@ -103,11 +111,11 @@ def _other(form: Form, i: int) -> Form:
 
 def in_words(rows: Sequence[Row], experiment: str) -> str:
     """Say what each choice does to the evaluations; that there is nothing to say without rows."""
+    if not complete(rows):
+        return f"{tables.title(experiment)}: the ablation is not run, or not complete."
     found = ingredients(rows, experiment)
-    if not found:
-        return f"{tables.title(experiment)}: the ablation is not run yet."
     told = "; ".join(f"{name}, {CHOICES[name][1]}: {ratio_text(effect)}" for name, effect in found.items())
     return (
-        f"{tables.title(experiment)}: evaluations with the papers' choice over those with ours, all else crossed, each "
-        f"form at the weight of its own ladder: {told}."
+        f"{tables.title(experiment)}: evaluations with the second choice over those with the first, all else crossed, "
+        f"each form at the weight of its own ladder: {told}."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdi
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN, registered
 
+STAR = "a star marks a way that keeps most of the gain on held-out data where none keeps what is asked"
 HOPED = {"equal": 4, "matched": 3}
 """In how many experiments PROTOCOL.md hopes for each endpoint."""
 
@@ -43,6 +45,40 @@ def dynamics_matter(part: Evidence, experiment: str) -> bool:
     return gain is not None and gain.interval(rules()["level"])[0] > 0
 
 
+def in_a_minute(part: Evidence) -> str:
+    """Say what the penalty saves, what a coarser solve of vanilla saves alone, and what the penalty adds to that."""
+    penalty, coarser, both = [], [], []
+    for name in part.complete():
+        equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
+        vanilla, ours, _ = _matched(part, name)
+        own = study.lines_of(part.of(name)).get((name, VANILLA))
+        if LOCAL[0] not in equal or vanilla is None or ours is None or own is None:
+            continue
+        trained = fmean(own.costs["nfe"].values())
+        penalty.append((_ratio(equal[LOCAL[0]]), equal[LOCAL[0]].verdict))
+        coarser.append((vanilla.evaluations / trained, vanilla.verdict))
+        both.append((_ratio(ours), ours.verdict))
+    if not penalty:
+        return ""
+    return (
+        f"**In a minute**, over {len(penalty)} experiments: a model with the {_draw(LOCAL[0])} local penalty, solved "
+        f"as it was trained, takes {_range(penalty)} of vanilla's evaluations. Vanilla itself, solved as coarsely as "
+        f"held-out data allow, takes {_range(coarser)} of them, with no penalty at all. A penalized model with the "
+        f"same freedom takes {_range(both)} of what is left then."
+    )
+
+
+def _ratio(saving: Saving) -> float:
+    return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
+
+
+def _range(found: Sequence[tuple[float, str]]) -> str:
+    """Say from where to where ratios go, and how often the gain was kept."""
+    ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
+    kept = sum(verdict == COST[0] for _, verdict in found)
+    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)})"
+
+
 def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     """Say in how many experiments the local penalties halve the evaluations at equal tolerance, and their ratios."""
     at_most = rules()["equal_tolerance"]
@@ -55,10 +91,30 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         for name in names
     )
     counts = ", ".join(f"{_draw(line)} in {len(able)}" for line, able in reached.items())
-    return (
+    said = (
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
         f"in {len(either)} of {len(names)} experiments where dynamics matter (hoped for: {HOPED['equal']}; {counts})"
-        + (f": {told}." if in_full and told else ".")
+    )
+    if not in_full or not told:
+        return f"{said}."
+    return f"{said}: {told}. {_why_missed([name for name in names if name not in either])}".strip()
+
+
+def _why_missed(names: Sequence[str]) -> str:
+    """Say what the ladders know of experiments that miss the endpoint: the least that any weight took there."""
+    least = {name: ratio for name in names if (ratio := study.least_on_ladder(name)) is not None}
+    if not least:
+        return ""
+    told, at_most = (
+        ", ".join(f"{title(name)} {ratio:.2f}x" for name, ratio in least.items()),
+        rules()["equal_tolerance"],
+    )
+    above = sum(ratio > at_most for ratio in least.values())
+    rest = "" if above == len(least) else "; in the rest the gain or the spread over seeds is in the way"
+    return (
+        "Why it is missed: the fewest evaluations over vanilla's that any weight of their ladders took, whether it "
+        f"kept the gain or not, are {told} (held-out data). In {above} of {len(least)} no weight that was tried "
+        f"reaches the ratio{rest}."
     )
 
 
@@ -68,19 +124,21 @@ def matched_error(part: Evidence, *, in_full: bool = True) -> str:
     for name in part.complete():
         vanilla, ours, decay = _matched(part, name)
         if vanilla is None or ours is None:
+            told.append(f"{title(name)}: the way that was chosen for one side solves no seed")
             continue
         reached += [name] if ours.reached(at_most) else []
-        beside = f", weight decay {decay.evaluations:.3g} ({_way(decay)}, gain {decay.cost})" if decay else ""
+        beside = f", weight decay {_cost(decay)}, gain {decay.verdict}" if decay else ""
         told.append(
-            f"{title(name)}: vanilla {vanilla.evaluations:.3g} ({_way(vanilla)}, gain {vanilla.cost}), "
-            f"{tables.label(ours.line)} {ours.evaluations:.3g} ({_way(ours)}), {_short(ours)}{beside}"
+            f"{title(name)}: vanilla {_cost(vanilla)}, gain {vanilla.verdict}, {tables.label(ours.line)} "
+            f"{_cost(ours)}, {_short(ours)}{beside}"
         )
-    return (
+    said = (
         "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
         f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
         f"evaluations, with the gain kept, in {len(reached)} of {len(told)} experiments (hoped for: "
-        f"{HOPED['matched']}). " + (". ".join(told) + "." if in_full and told else "")
-    ).strip()
+        f"{HOPED['matched']})."
+    )
+    return f"{said} {'. '.join(told)}. {STAR[0].upper()}{STAR[1:]}." if in_full and told else said
 
 
 def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
@@ -92,32 +150,38 @@ def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | N
 
 
 def printed(judged: Sequence[Verdict]) -> str:
-    """Say how the papers' claims came out, in our form and in theirs."""
-    lines = []
+    """Say how the papers' claims came out: in our form with every verdict, in theirs with the direction."""
+    n, told = len({one.claim.id for one in judged}), []
+    others = len({one.claim.id for one in judged if one.claim.against != VANILLA})
     for form, words_of in FORM_TITLES.items():
         of = [one for one in judged if one.form == form and one.direction != NOT_RUN]
-        direction, agreement, cost = (
-            Counter(getattr(one, name) for one in of) for name in ("direction", "agreement", "cost")
-        )
-        lines.append(
-            f"{words_of}: {direction[DIRECTION[0]]} below 1, {direction[DIRECTION[1]]} above, "
-            f"{direction[DIRECTION[2]]} undecided; {agreement[AGREEMENT[0]]} better than printed, "
-            f"{agreement[AGREEMENT[2]]} compatible, {agreement[AGREEMENT[1]]} worse; gain kept in {cost[COST[0]]}, "
-            f"lost in {cost[COST[1]]}, undecided in {cost[COST[2]]} (of {len(of)} that were run)"
-        )
-    n = len({one.claim.id for one in judged})
-    if all(one.direction == NOT_RUN for one in judged):
+        if not of:
+            continue
+        said = f"{words_of}: {_counts(of, 'direction', DIRECTION)} of the {len(of)} that were run"
+        if form == "ours":
+            said += f"; {_counts(of, 'agreement', AGREEMENT)}; the gain {_counts(of, 'cost', COST)}"
+        told.append(said)
+    if not told:
         return f"**The papers' {n} claims** cannot be judged yet: none of their experiments is complete."
-    told = ". In ".join(lines)
-    return f"**The papers' {n} claims**, each judged on the ratio that it is about, by the penalty in {told}."
+    return (
+        f"**The papers' {n} claims**, each judged on the ratio that it is about (to vanilla; {others} to the global "
+        f"penalty), with the penalty in {'. In '.join(told)}."
+    )
+
+
+def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
+    """Say how many verdicts there are of each name."""
+    found = Counter(getattr(one, what) for one in judged)
+    return ", ".join(f"{name} in {found[name]}" for name in names)
 
 
 def paragraphs(part: Evidence) -> list[str]:
-    """Return the answer: state, equal tolerance, matched error, the papers' claims."""
+    """Return the answer: in a minute, equal tolerance, matched error, the papers' claims, how much there is."""
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
-    return [state(part), equal_tolerance(part), matched_error(part), printed(judged)]
+    said = (in_a_minute(part), equal_tolerance(part), matched_error(part), printed(judged), state(part))
+    return [text for text in said if text]
 
 
 def in_short(part: Evidence) -> pd.DataFrame:
@@ -135,25 +199,27 @@ def in_short(part: Evidence) -> pd.DataFrame:
                 "vanilla": f"{math.fsum(nfe.values()) / len(nfe):.3g}",
                 "local, biased": f"{own.evaluations:.3g}",
                 "ratio": ratio_text(own.ratio),
-                "gain kept": f"{kept_text(own.kept)}: {own.cost}",
-                "vanilla, chosen way": f"{vanilla.evaluations:.3g} ({_way(vanilla)})",
-                "local, chosen way": f"{ours.evaluations:.3g} ({_way(ours)})",
+                "gain kept": f"{kept_text(own.kept)}: {own.verdict}",
+                "vanilla, chosen way": f"{_cost(vanilla)}, gain {vanilla.verdict}",
+                "chosen penalty, chosen way": f"{tables.label(ours.line)}: {_cost(ours)}",
                 "its ratio": ratio_text(ours.ratio),
-                "its gain kept": f"{kept_text(ours.kept)}: {ours.cost}",
-                "weight decay, chosen way": f"{decay.evaluations:.3g} ({_way(decay)}), gain {decay.cost}"
-                if decay
-                else "",
+                "its gain kept": f"{kept_text(ours.kept)}: {ours.verdict}",
+                "weight decay, chosen way": f"{_cost(decay)}, gain {decay.verdict}" if decay else "",
             }
         )
     return pd.DataFrame(lines)
 
 
 def _short(saving: Saving) -> str:
-    return f"{ratio_text(saving.ratio)}, gain {saving.cost}"
+    return f"{ratio_text(saving.ratio)}, gain {saving.verdict}"
 
 
-def _way(saving: Saving) -> str:
-    return "as in training" if saving.way is None else words(saving.way)
+def _cost(saving: Saving) -> str:
+    """Say what a line takes in its way, with a star where STAR holds."""
+    if saving.way is None:
+        return f"{saving.evaluations:.3g} (as in training)"
+    star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"
+    return f"{saving.evaluations:.3g} ({words(saving.way)}{star})"
 
 
 def _draw(line: str) -> str:

@@ -58,14 +58,12 @@ def mean_effect(values: Sequence[float]) -> Effect | None:
 
 
 def log_ratio(ours: Seeds, theirs: Seeds) -> Effect | None:
-    """Return the mean over common seeds of log(ours / theirs); None for fewer than two, or where one is not positive.
+    """Return the mean over common seeds of log(ours / theirs); None for fewer than two, NaN where one is not positive.
 
     Runs of one seed share initialization, batches and, where it goes by seed, the split: so they are compared in pairs.
     """
-    seeds = sorted(set(ours) & set(theirs))
-    if any(not (ours[seed] > 0 and theirs[seed] > 0) for seed in seeds):
-        return None
-    return mean_effect([math.log(ours[seed] / theirs[seed]) for seed in seeds])
+    pairs = [(ours[seed], theirs[seed]) for seed in sorted(set(ours) & set(theirs))]
+    return mean_effect([math.log(one / other) if one > 0 and other > 0 else math.nan for one, other in pairs])
 
 
 def printed_log_ratio(ours: Sequence[float], theirs: Sequence[float], *, ratio: float, runs: int) -> Effect:
@@ -96,6 +94,8 @@ def kept_interval(ours: Seeds, vanilla: Seeds, control: Seeds, *, level: float) 
     if n < 2:
         return math.nan, math.nan, math.nan
     mean, whole = math.fsum(gained) / n, math.fsum(total) / n
+    if not whole > 0:
+        return math.nan, math.nan, math.nan
     t2 = quantile(0.5 + level / 2, n - 1) ** 2 / n
     a = whole**2 - t2 * _covariance(total, total)
     b = mean * whole - t2 * _covariance(gained, total)
@@ -118,7 +118,7 @@ def combined(pairs: Sequence[tuple[float, float]], how: str) -> tuple[float, flo
     'all': every part has to be below; one that is above refutes it. 'any': one below is enough; all above refute it.
     Where one part is enough, its p-value counts as often as there are parts (Bonferroni).
     """
-    below, above = zip(*pairs, strict=True)
+    below, above = zip(*[(1.0, 1.0) if any(map(math.isnan, pair)) else pair for pair in pairs], strict=True)
     n = len(pairs)
     if how == "all":
         return max(below), min(1.0, n * min(above))
@@ -141,16 +141,22 @@ def holm(p: Sequence[float], alpha: float) -> list[bool]:
 def sides(pairs: Sequence[tuple[float, float] | None], names: tuple[str, str, str], alpha: float) -> list[str]:
     """Return a verdict for each pair of one-sided p-values: names are (below, above, undecided); '' for None.
 
-    Both sides are tested at once, and the whole family is corrected by Holm.
+    Both sides are tested at once, and the whole family is corrected by Holm. What was not run (None) counts as a
+    comparison that refutes nothing, so that a family is as strict before its last rows as after them.
     """
-    there = [(i, pair) for i, pair in enumerate(pairs) if pair is not None]
-    refuted = holm([min(1.0, 2 * min(pair)) for _, pair in there], alpha)
+    refuted = holm([1.0 if pair is None else two_sided(pair) for pair in pairs], alpha)
     verdicts = [""] * len(pairs)
-    for (i, (below, above)), decided in zip(there, refuted, strict=True):
-        verdicts[i] = names[2] if not decided else names[0] if below < above else names[1]
+    for i, (pair, decided) in enumerate(zip(pairs, refuted, strict=True)):
+        if pair is not None:
+            verdicts[i] = names[2] if not decided else names[0] if pair[0] < pair[1] else names[1]
     return verdicts
 
 
+def two_sided(pair: tuple[float, float]) -> float:
+    """Return the p-value of both sides, from those of each; what is not a number refutes nothing."""
+    return 1.0 if any(map(math.isnan, pair)) else min(1.0, 2 * min(pair))
+
+
 def detectable(effect: Effect, *, level: float, power: float = 0.8) -> float:
-    """Return the size of a true effect that such an error finds with probability `power`, before any correction."""
+    """Return the size of a true effect that such an error finds with probability `power`, in a test at 1 - level."""
     return effect.error * (quantile(0.5 + level / 2, effect.freedom) + quantile(power, effect.freedom))

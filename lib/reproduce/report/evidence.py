@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,17 @@ class Evidence:
         return [row for row in self.rows if row.experiment == experiment]
 
     def complete(self) -> list[str]:
-        """Return the experiments whose runs are all there."""
-        return [name for name, n in self.wanted.items() if 0 < n <= len(self.of(name))]
+        """Return the experiments whose runs are all there, on the data of the claims: a stand-in does not count."""
+        real = Counter(row.experiment for row in self.rows if "stand-in" not in row.data.lower())
+        return [name for name, n in self.wanted.items() if 0 < n <= real[name]]
 
     def judged(self) -> list[Row]:
-        """Return the rows that may enter a verdict: those on the data of the claims, and not on a stand-in."""
-        return [row for row in self.rows if "stand-in" not in row.data.lower()]
+        """Return the rows that may enter a verdict: those of complete experiments.
+
+        So rows can be committed as they are made, and no verdict is read from some of the seeds.
+        """
+        whole = set(self.complete())
+        return [row for row in self.rows if row.experiment in whole]
 
 
 def study() -> Evidence:

@@ -64,10 +64,12 @@ def _answer(part: Evidence) -> str:
     found = ledger(part.judged())
     table = tables.markdown(answer.in_short(part))
     head = (
-        "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data:"
+        "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data "
+        f"({answer.STAR}):"
     )
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
-    return "\n\n".join([*map(_wrapped, (equal, matched, head)), table, *map(_wrapped, said)])
+    first = [text for text in (answer.in_a_minute(part), equal, matched, head) if text]
+    return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 
 def _wrapped(text: str) -> str:

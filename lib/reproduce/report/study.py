@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from reproduce import checkout
@@ -14,7 +15,7 @@ from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
 from reproduce.runs.curves import Name, common, curve, name, own_way, value
 from reproduce.runs.registered import registered
-from reproduce.runs.store import CONTROL, VANILLA, Row
+from reproduce.runs.store import CONTROL, VANILLA, Row, committed_rows
 
 
 def rules() -> dict[str, Any]:
@@ -41,6 +42,12 @@ def chosen_ways(experiment: str) -> dict[str, Name]:
     return {line: (way[0], way[1], way[2]) for line, way in chosen(experiment).get("ways", {}).items()}
 
 
+def kept_on_held_out(experiment: str, line: str) -> bool:
+    """Return whether the way that a ladder chose keeps on held-out data what the rules ask; else it keeps most."""
+    gain: float = chosen(experiment).get("gains", {}).get(line, {}).get("held_out_gain", math.nan)
+    return gain >= rules()["held_out_gain"]
+
+
 def chosen_penalty(experiment: str) -> str | None:
     """Return the line of the local penalty with the fewest evaluations on the ladders' held-out data; None before.
 
@@ -50,6 +57,23 @@ def chosen_penalty(experiment: str) -> str | None:
     able = {line: of for line, of in gains.items() if line in PENALIZED and of["held_out_gain"] >= asked}
     able = able or {line: of for line, of in gains.items() if line in PENALIZED}
     return min(able, key=lambda line: (able[line]["evaluations"], -able[line]["held_out_gain"]), default=None)
+
+
+def least_on_ladder(experiment: str) -> float | None:
+    """Return the fewest evaluations of any weight of the local penalties over vanilla's, solved as in training.
+
+    Both are means over the seeds of the ladders, on held-out data, at the learning rate that was chosen. None where
+    such rows are missing.
+    """
+    lr = chosen(experiment).get("lr")
+    vanilla = [
+        row.nfe for row in committed_rows("rates", experiment) if row.regularizer == VANILLA and row.budget["lr"] == lr
+    ]
+    rungs: dict[str, list[float]] = {}
+    for row in committed_rows("ladders", experiment):
+        if row.regularizer in LOCAL and row.budget["lr"] == lr:
+            rungs.setdefault(f"{row.regularizer} {json.dumps(row.settings, sort_keys=True)}", []).append(row.nfe)
+    return min(map(fmean, rungs.values())) / fmean(vanilla) if vanilla and rungs else None
 
 
 def lines_of(rows: Sequence[Row]) -> Lines:
@@ -104,10 +128,19 @@ class Saving:
     """Logarithm of its error over vanilla's as trained; of a likelihood, vanilla's minus its own in nats."""
     metric: str
     seeds: int
+    failed: int = 0
+    """Seeds that the way did not solve: where there are some, nothing is reached."""
+
+    @property
+    def verdict(self) -> str:
+        """Return what is said of the gain: a chosen way that does not surely keep it is said to fail."""
+        if self.failed:
+            return f"{self.failed} of {self.seeds + self.failed} seeds not solved: fails"
+        return self.cost if self.way is None or self.cost in (COST[0], verdicts.NOT_RUN) else f"{self.cost}: fails"
 
     def reached(self, at_most: float) -> bool:
         """Return whether so small a ratio is reached, with the gain kept."""
-        return self.ratio is not None and math.exp(self.ratio.mean) <= at_most and self.cost == COST[0]
+        return self.ratio is not None and math.exp(self.ratio.mean) <= at_most and self.verdict == COST[0]
 
 
 def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
@@ -131,15 +164,21 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
     own = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
     here = [row for row in rows if row.experiment == experiment]
     moved: dict[str, tuple[Seeds, Seeds]] = {}
+    failed: dict[str, int] = {}
     for line, way in ways.items():
         found = {row.seed: curve(row).get(way) for row in here if row.regularizer == line}
         there = {seed: pair for seed, pair in found.items() if pair is not None}
         if there:
             moved[line] = {seed: nfe for seed, (_, nfe) in there.items()}, {seed: v for seed, (v, _) in there.items()}
+            failed[line] = len(found) - len(there)
     if VANILLA not in moved:
         return []
     against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
-    return [_saving(experiment, line, ways[line], *numbers, against, here[0].metric) for line, numbers in moved.items()]
+    savings = {
+        line: _saving(experiment, line, ways[line], *numbers, against, here[0].metric)
+        for line, numbers in moved.items()
+    }
+    return [replace(saving, failed=failed[line]) for line, saving in savings.items()]
 
 
 def _saving(

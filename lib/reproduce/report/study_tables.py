@@ -11,7 +11,7 @@ import pandas as pd
 from reproduce.report import effects, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import Saving, rules
-from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Part, Verdict
+from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
 from reproduce.runs.curves import words
 
 
@@ -19,8 +19,13 @@ def ratio_text(effect: Effect | None) -> str:
     """Return '0.55x [0.44, 0.70]' for the logarithm of a ratio; empty where there is none."""
     if effect is None:
         return ""
+    if math.isnan(effect.mean):
+        return "not a number"
     low, high = (math.exp(end) for end in effect.interval(rules()["level"]))
-    return f"{math.exp(effect.mean):.2f}x [{low:.2f}, {high:.2f}]"
+    digits = 2
+    while digits < 6 and (low > 1 >= round(low, digits) or high < 1 <= round(high, digits)):
+        digits += 1  # an interval that lies beside 1 is not written as one that touches it
+    return f"{math.exp(effect.mean):.{digits}f}x [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def kept_text(kept: tuple[float, float, float]) -> str:
@@ -55,10 +60,12 @@ def ledger(judged: Sequence[Verdict]) -> pd.DataFrame:
     """Return one line for each claim: what is printed, and in each form ratio, verdicts, and power where undecided."""
     of: dict[str, dict[str, str]] = {}
     for one in judged:
-        times = "" if one.claim.measure in ("nfe", "error") else " faster"
+        printed = f"{one.claim.ratio:.3g}x"
+        if one.claim.ratio != one.claim.published:
+            printed += f" (as {one.claim.published:g}x faster)"
         line = of.setdefault(
             one.claim.id,
-            {"id": one.claim.id, "claim": one.claim.says, "printed": f"{one.claim.published:g}x{times}"},
+            {"id": one.claim.id, "claim": one.claim.says, "printed": printed},
         )
         line[FORM_TITLES[one.form]] = cell(one)
     return pd.DataFrame(of.values()).fillna("")
@@ -67,27 +74,26 @@ def ledger(judged: Sequence[Verdict]) -> pd.DataFrame:
 def cell(one: Verdict) -> str:
     """Return a claim's verdicts in one form as text: of one part with its numbers, of several with the verdicts alone.
 
-    A part without rows is said to be not run. Ratios are ours over theirs, of times, too.
+    A claim without rows is said to be not run. Ratios are costs, ours over theirs, of times, too.
     """
     if one.direction == NOT_RUN:
         return NOT_RUN
     said = f"**{one.direction}**, {one.agreement}, gain {one.cost}"
-    if len(one.parts) > 1:
-        return said
-    (part,) = one.parts
-    numbers = [
-        ratio_text(part.ratio),
-        f"kept {kept_text(part.kept)}" if kept_text(part.kept) else "",
-        _power(one, part),
-    ]
-    return f"{said}: {', '.join(filter(None, numbers))}"
+    numbers = [_power(one)]
+    if len(one.parts) == 1:
+        (part,) = one.parts
+        numbers = [ratio_text(part.ratio), f"kept {kept}" if (kept := kept_text(part.kept)) else "", *numbers]
+    return f"{said}: {told}" if (told := ", ".join(filter(None, numbers))) else said
 
 
-def _power(one: Verdict, part: Part) -> str:
-    """The ratio that rows of such a spread would have shown with the power of `effects.detectable`."""
-    if one.direction != DIRECTION[2] or part.ratio is None:
-        return ""
-    return f"would have found {math.exp(-effects.detectable(part.ratio, level=rules()['level'])):.2f}x"
+def _power(one: Verdict) -> str:
+    """The ratio that rows of such a spread would have decided with the power of `effects.detectable`.
+
+    It is that of the part with the widest spread, and of a test as strict as the corrected one.
+    """
+    sizes = [effects.detectable(part.ratio, level=1 - one.alpha) for part in one.parts if part.ratio is not None]
+    found = max(sizes, default=math.nan)
+    return f"would have found {math.exp(-found):.2f}x" if one.direction == DIRECTION[2] and found < math.inf else ""
 
 
 def head(judged: Sequence[Verdict]) -> pd.DataFrame:
@@ -120,7 +126,7 @@ def savings(found: Sequence[Saving]) -> pd.DataFrame:
             "evaluations": f"{saving.evaluations:.1f}",
             "over vanilla's": ratio_text(saving.ratio),
             "gain kept": kept_text(saving.kept),
-            "verdict": saving.cost,
+            "verdict": saving.verdict,
             "error": nats_text(saving.worse) if saving.metric == "log_likelihood" else change_text(saving.worse),
             "seeds": saving.seeds,
         }

@@ -71,6 +71,8 @@ class Verdict:
     agreement: str
     cost: str
     parts: tuple[Part, ...] = field(default=())
+    alpha: float = 0.05
+    """Error rate at which Holm's procedure stopped refuting directions: an undecided one would have had to pass it."""
 
 
 def claims() -> list[Claim]:
@@ -98,12 +100,13 @@ def ledger(
     """
     each = [(claim, form) for claim in found for form in forms(claim)]
     judged = [(claim, form, _parts(claim, form, lines, printed, gain, level, runs)) for claim, form in each]
-    alpha = 1 - level
+    alpha = 1 - level  # of a family: all claims in all forms, those that were not run among them
     direction = effects.sides([_of_ratio(claim, parts, 0.0) for claim, _, parts in judged], DIRECTION, alpha)
     agreement = effects.sides([_of_ratio(claim, parts, None) for claim, _, parts in judged], AGREEMENT, alpha)
     cost = effects.sides([_of_cost(claim, parts) for claim, _, parts in judged], COST, alpha)
+    stopped = alpha / max(1, len(direction) - sum(one in DIRECTION[:2] for one in direction))
     return [
-        Verdict(claim, form, d or NOT_RUN, a or NOT_RUN, c or NOT_RUN, parts)
+        Verdict(claim, form, d or NOT_RUN, a or NOT_RUN, c or NOT_RUN, parts, stopped)
         for (claim, form, parts), d, a, c in zip(judged, direction, agreement, cost, strict=True)
     ]
 

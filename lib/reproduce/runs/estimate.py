@@ -24,9 +24,9 @@ def in_words(seconds: float) -> str:
 def seconds_each(runs: Iterable[Run]) -> list[float | None]:
     """Return the seconds that each run will take in one process; None where no row of its experiment is known.
 
-    A run is taken to last as long as the median row of its experiment, device, regularizer, tolerance, and host with
-    its gradient (else of its experiment and device, with this host where there is one), scaled by the number of
-    training steps and the batch size.
+    A run is taken to last, with all that is measured after its training, as long as the median row of its experiment,
+    device, regularizer, tolerance, and host with its gradient (else of its experiment and device, with this host where
+    there is one), scaled by the number of training steps and the batch size.
     """
     known = lru_cache(maxsize=None)(lambda experiment: list(_rows(experiment)))
     return [_seconds(run, known(run.experiment)) for run in runs]
@@ -42,8 +42,13 @@ def _seconds(run: Run, rows: list[Row]) -> float | None:
     budget, rows = run.budget(), [row for row in rows if row.made_of.get("device", "cpu") == run.device]
     rows = [row for row in rows if _solved(row.budget) == _solved(budget.of_one_run())] or rows
     alike = [row for row in rows if row.regularizer == run.regularizer and row.tolerance == budget.rtol]
-    of_one = [row.seconds["train"] / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]
+    of_one = [_taken(row) / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]
     return statistics.median(of_one) * budget.steps * budget.batch if of_one else None
+
+
+def _taken(row: Row) -> float:
+    """Return the processor time of a row; of one that does not have it noted, that of its training."""
+    return float(row.provenance.get("more", {}).get("seconds_in_all", row.seconds["train"]))
 
 
 def _solved(budget: Mapping[str, Any]) -> tuple[str, str]:

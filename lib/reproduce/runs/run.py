@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class Run:
             if row is not None and (weights_path(row).exists() or not weights):
                 return row
             path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
+            begun = None if path.exists() else time.process_time()
             trained = train.train(
                 experiments.get(self.experiment),
                 self.make_regularizer(),
@@ -117,6 +119,8 @@ class Run:
             held = io.BytesIO()
             torch.save(trained.model.cpu().state_dict(), held)
             more = {**trained.row.provenance["more"], "instead": self.instead()}
+            if begun is not None:  # a run that went on from a checkpoint does not know
+                more["seconds_in_all"] = round(time.process_time() - begun, 3)
             row = replace(trained.row, provenance={**trained.row.provenance, "more": more})
             store.write(row, held.getvalue())
             path.unlink(missing_ok=True)
