@@ -120,16 +120,16 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
     minute, equal, matched, printed, state = answer.paragraphs(part())
-    assert "0.41x (gain kept in 1 of 1) of vanilla's evaluations. Vanilla itself" in minute
-    assert "takes 1.00x (gain kept in 1 of 1) of them" in minute
-    assert "takes 0.02x (gain kept in 1 of 1) of what is left" in minute
+    assert "0.41x (gain kept in 1 of 1, error +0 % at most) of vanilla's evaluations. Vanilla itself" in minute
+    assert "takes 1.00x (gain kept in 1 of 1, error +0 % at most) of them" in minute
+    assert "takes 0.02x (gain kept in 1 of 1, error +2 % at most) of what is left" in minute
     assert "40 of 170 rows" in state
     assert REGISTERED_IN in state
     assert "Still to be trained: PhysioNet 2012" in state
     assert "in 1 of 1 experiments where dynamics matter (hoped for: 4; biased in 1, unbiased in 0)" in equal
     assert "biased 0.41x [0.40, 0.41], gain kept" in equal
     assert "in 1 of 1 experiments (hoped for: 3)" in matched
-    assert "vanilla 101 (tsit5 at 1e-07), gain kept, local, biased 2 (midpoint, 1 step), 0.02x" in matched
+    assert "vanilla 101 (tsit5 at 1e-07), gain kept, error +0 %; local, biased 2 (midpoint, 1 step), 0.02x" in matched
     assert printed.startswith("**The papers' 35 claims**")
     assert "MNIST" not in answer.equal_tolerance(part(), in_full=False)
 
@@ -167,7 +167,7 @@ def test_a_star_marks_a_way_that_did_not_keep_the_gain_on_held_out_data(
     of = study.chosen("mnist_ode")
     of["gains"]["none"]["held_out_gain"] = 0.9
     monkeypatch.setattr(study, "chosen", lambda name: of)
-    assert answer.in_short(part())["vanilla, chosen way"].item() == "101 (tsit5 at 1e-07*), gain kept"
+    assert answer.in_short(part())["vanilla, chosen way"].item() == "101 (tsit5 at 1e-07*), gain kept, error +0 %"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,11 @@ from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdi
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN, registered
 
-STAR = "a star marks a way that keeps most of the gain on held-out data where none keeps what is asked"
+NOTE = (
+    "errors are compared with vanilla's as it was trained; a star marks a way that keeps most of the gain on held-out "
+    "data where none keeps what is asked"
+)
+"""What the sentences and the table on chosen ways rest on."""
 HOPED = {"equal": 4, "matched": 3}
 """In how many experiments PROTOCOL.md hopes for each endpoint."""
 
@@ -47,7 +51,9 @@ def dynamics_matter(part: Evidence, experiment: str) -> bool:
 
 def in_a_minute(part: Evidence) -> str:
     """Say what the penalty saves, what a coarser solve of vanilla saves alone, and what the penalty adds to that."""
-    penalty, coarser, both = [], [], []
+    penalty: list[tuple[float, Saving]] = []
+    coarser: list[tuple[float, Saving]] = []
+    both: list[tuple[float, Saving]] = []
     for name in part.complete():
         equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
         vanilla, ours, _ = _matched(part, name)
@@ -55,9 +61,9 @@ def in_a_minute(part: Evidence) -> str:
         if LOCAL[0] not in equal or vanilla is None or ours is None or own is None:
             continue
         trained = fmean(own.costs["nfe"].values())
-        penalty.append((_ratio(equal[LOCAL[0]]), equal[LOCAL[0]].verdict))
-        coarser.append((vanilla.evaluations / trained, vanilla.verdict))
-        both.append((_ratio(ours), ours.verdict))
+        penalty.append((_ratio(equal[LOCAL[0]]), equal[LOCAL[0]]))
+        coarser.append((vanilla.evaluations / trained, vanilla))
+        both.append((_ratio(ours), ours))
     if not penalty:
         return ""
     return (
@@ -72,11 +78,22 @@ def _ratio(saving: Saving) -> float:
     return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
 
 
-def _range(found: Sequence[tuple[float, str]]) -> str:
-    """Say from where to where ratios go, and how often the gain was kept."""
+def _range(found: Sequence[tuple[float, Saving]]) -> str:
+    """Say from where to where ratios go, how often the gain was kept, and the largest rise of an error for it."""
     ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
-    kept = sum(verdict == COST[0] for _, verdict in found)
-    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)})"
+    kept = sum(saving.verdict == COST[0] for _, saving in found)
+    errors = [saving for _, saving in found if saving.worse is not None and saving.metric != "log_likelihood"]
+    most = max(errors, key=lambda saving: saving.worse.mean if saving.worse else 0.0, default=None)
+    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)}{f', {_error(most)} at most' if most else ''})"
+
+
+def _error(saving: Saving) -> str:
+    """Say how the error changed, so that a hopeless control cannot hide a loss; of a likelihood what is lost."""
+    if saving.worse is None:
+        return "error not known"
+    if saving.metric == "log_likelihood":
+        return f"{saving.worse.mean:+.2f} nats lost"
+    return f"error {100 * math.expm1(saving.worse.mean):+.0f} %"
 
 
 def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
@@ -127,9 +144,9 @@ def matched_error(part: Evidence, *, in_full: bool = True) -> str:
             told.append(f"{title(name)}: the way that was chosen for one side solves no seed")
             continue
         reached += [name] if ours.reached(at_most) else []
-        beside = f", weight decay {_cost(decay)}, gain {decay.verdict}" if decay else ""
+        beside = f"; weight decay {_cost(decay)}, {_kept(decay)}" if decay else ""
         told.append(
-            f"{title(name)}: vanilla {_cost(vanilla)}, gain {vanilla.verdict}, {tables.label(ours.line)} "
+            f"{title(name)}: vanilla {_cost(vanilla)}, {_kept(vanilla)}; {tables.label(ours.line)} "
             f"{_cost(ours)}, {_short(ours)}{beside}"
         )
     said = (
@@ -138,7 +155,7 @@ def matched_error(part: Evidence, *, in_full: bool = True) -> str:
         f"evaluations, with the gain kept, in {len(reached)} of {len(told)} experiments (hoped for: "
         f"{HOPED['matched']})."
     )
-    return f"{said} {'. '.join(told)}. {STAR[0].upper()}{STAR[1:]}." if in_full and told else said
+    return f"{said} {'. '.join(told)}. {NOTE[0].upper()}{NOTE[1:]}." if in_full and told else said
 
 
 def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
@@ -199,23 +216,27 @@ def in_short(part: Evidence) -> pd.DataFrame:
                 "vanilla": f"{math.fsum(nfe.values()) / len(nfe):.3g}",
                 "local, biased": f"{own.evaluations:.3g}",
                 "ratio": ratio_text(own.ratio),
-                "gain kept": f"{kept_text(own.kept)}: {own.verdict}",
-                "vanilla, chosen way": f"{_cost(vanilla)}, gain {vanilla.verdict}",
+                "gain kept": f"{kept_text(own.kept)}: {own.verdict}, {_error(own)}",
+                "vanilla, chosen way": f"{_cost(vanilla)}, {_kept(vanilla)}",
                 "chosen penalty, chosen way": f"{tables.label(ours.line)}: {_cost(ours)}",
                 "its ratio": ratio_text(ours.ratio),
-                "its gain kept": f"{kept_text(ours.kept)}: {ours.verdict}",
-                "weight decay, chosen way": f"{_cost(decay)}, gain {decay.verdict}" if decay else "",
+                "its gain kept": f"{kept_text(ours.kept)}: {ours.verdict}, {_error(ours)}",
+                "weight decay, chosen way": f"{_cost(decay)}, {_kept(decay)}" if decay else "",
             }
         )
     return pd.DataFrame(lines)
 
 
 def _short(saving: Saving) -> str:
-    return f"{ratio_text(saving.ratio)}, gain {saving.verdict}"
+    return f"{ratio_text(saving.ratio)}, {_kept(saving)}"
+
+
+def _kept(saving: Saving) -> str:
+    return f"gain {saving.verdict}, {_error(saving)}"
 
 
 def _cost(saving: Saving) -> str:
-    """Say what a line takes in its way, with a star where STAR holds."""
+    """Say what a line takes in its way, with the star of NOTE."""
     if saving.way is None:
         return f"{saving.evaluations:.3g} (as in training)"
     star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"

@@ -65,7 +65,7 @@ def _answer(part: Evidence) -> str:
     table = tables.markdown(answer.in_short(part))
     head = (
         "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data "
-        f"({answer.STAR}):"
+        f"({answer.NOTE}):"
     )
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
     first = [text for text in (answer.in_a_minute(part), equal, matched, head) if text]
