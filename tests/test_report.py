@@ -299,6 +299,9 @@ def test_the_studys_evidence_is_its_committed_rows_beside_all_that_is_registered
     [line] = report.origins([found]).to_dict("records")
     assert line["there"].startswith("40 of ")
     assert (line["data"], line["commits"], line["machine"]) == ("ten digits", "0123456", "unknown")
+    made = {"platform": "Linux x86_64", "versions": {"torch": "2.13.0"}, "more": {"preloaded": "liballocator.so.4"}}
+    [other] = report.origins([replace(found, rows=(replace(ROWS[0], provenance=made),))]).to_dict("records")
+    assert other["machine"] == "Linux x86_64, cpu, torch 2.13.0, with liballocator.so.4"
 
 
 def test_the_rows_committed_in_this_repository_can_be_read() -> None:

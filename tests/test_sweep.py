@@ -356,7 +356,10 @@ def test_the_needed_runs_of_a_profile_are_its_entries_times_their_seeds() -> Non
 
 
 @pytest.mark.slow
-def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home: Path) -> None:
+def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/liballocator.so.4:other.so")
     tiny = tiny_runs()
     assert sweep.plan(tiny, 2)[-1] == "0 of 12 runs are stored, 12 to train: no idea how long yet"
     tiny[0].make()
@@ -366,6 +369,7 @@ def test_the_plan_says_what_would_run_and_learns_how_long_from_stored_rows(home:
     [row] = store.rows("smoke")
     seconds = row.provenance["more"]["seconds_in_all"]
     assert seconds > row.seconds["train"] > 0, "it is solved in every way besides"
+    assert row.provenance["more"]["preloaded"] == "liballocator.so.4 other.so"
     assert estimate.total(tiny[1:3], 2) == pytest.approx(seconds)
     doubled = replace(tiny[1], overrides={**TINY, "steps": 24})
     assert estimate.total([doubled], 1) == pytest.approx(2 * seconds)

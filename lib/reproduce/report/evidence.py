@@ -113,4 +113,6 @@ def _machine(made: Mapping[str, Any]) -> str:
     if "platform" not in made:
         return "unknown"
     versions = made.get("versions", {})
-    return f"{made['platform']}, {made.get('device', 'cpu')}, torch {versions.get('torch', 'unknown')}"
+    preloaded = made.get("more", {}).get("preloaded")
+    beside = f", with {preloaded}" if preloaded else ""
+    return f"{made['platform']}, {made.get('device', 'cpu')}, torch {versions.get('torch', 'unknown')}{beside}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,7 @@ class Run:
             )
             held = io.BytesIO()
             torch.save(trained.model.cpu().state_dict(), held)
-            more = {**trained.row.provenance["more"], "instead": self.instead()}
+            more = {**trained.row.provenance["more"], "instead": self.instead(), **_preloaded()}
             if begun is not None:  # a run that went on from a checkpoint does not know
                 more["seconds_in_all"] = round(time.process_time() - begun, 3)
             row = replace(trained.row, provenance={**trained.row.provenance, "more": more})
@@ -146,6 +147,12 @@ class Run:
         """
         instead = json.dumps(self.instead(), sort_keys=True)
         return self.experiment, self.regularizer, self.seed, self.profile, self.part, instead, self.device
+
+
+def _preloaded() -> dict[str, str]:
+    """Return the names of preloaded libraries, if there are some: another allocator changes times, and nothing else."""
+    paths = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    return {"preloaded": " ".join(Path(path).name for path in paths)} if paths else {}
 
 
 def weights_path(row: Row) -> Path:
