@@ -315,8 +315,8 @@ def test_keys_of_many_runs_are_those_of_each_and_its_data_are_made_once(
 def test_a_changed_setting_or_data_file_is_named_as_the_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run("spiral_ode", "local_biased", 0, "smoke")
     row = run.make()
-    heavier = replace(run, settings={"weight_end": 0.5})
-    assert why(heavier, row) == ["settings.weight_end: 0.03 -> 0.5"]
+    heavier = replace(run, settings={"weight": 0.5})
+    assert why(heavier, row) == [f"settings.weight: {row.settings['weight']} -> 0.5"]
     longer = replace(run, overrides={"steps": 7})
     assert why(longer, row) == ["budget.steps: 6 -> 7"]
     assert status([longer, heavier]).stale == [], "studies of their own, not newer versions of the main run"
