@@ -184,6 +184,20 @@ def test_an_interval_beside_one_is_not_written_as_one_that_touches_it(mean: floa
     assert study_tables.ratio_text(Effect(mean, error, 9)) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "mean", "text"),
+    [
+        ("accuracy", 0.1, "error +11 %"),
+        ("mse", -0.1, "error -10 %"),
+        ("log_likelihood", 0.3, "0.30 nats worse"),
+        ("log_likelihood", -0.3, "0.30 nats better"),
+    ],
+)
+def test_the_change_of_an_error_is_told_in_its_own_unit(metric: str, mean: float, text: str) -> None:
+    saving = study.Saving("x", "y", None, 1.0, None, (1.0, 1.0, 1.0), "kept", Effect(mean, 0.1, 9), metric, 10)
+    assert answer._error(saving) == text
+
+
 def test_why_an_endpoint_is_missed_is_told_from_the_ladders(chosen: None, home: Path) -> None:
     dear = replace(part(), rows=tuple(replace(one, nfe=one.nfe + 60) for one in ROWS))
     assert "Why" not in answer.equal_tolerance(dear)  # no rows of ladders

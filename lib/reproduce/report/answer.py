@@ -88,11 +88,11 @@ def _range(found: Sequence[tuple[float, Saving]]) -> str:
 
 
 def _error(saving: Saving) -> str:
-    """Say how the error changed, so that a hopeless control cannot hide a loss; of a likelihood what is lost."""
+    """Say how the error changed, so that a hopeless control cannot hide a loss; of a likelihood, in nats."""
     if saving.worse is None:
         return "error not known"
     if saving.metric == "log_likelihood":
-        return f"{saving.worse.mean:+.2f} nats lost"
+        return f"{abs(saving.worse.mean):.2f} nats {'worse' if saving.worse.mean > 0 else 'better'}"
     return f"error {100 * math.expm1(saving.worse.mean):+.0f} %"
 
 
@@ -122,11 +122,8 @@ def _why_missed(names: Sequence[str]) -> str:
     least = {name: ratio for name in names if (ratio := study.least_on_ladder(name)) is not None}
     if not least:
         return ""
-    told, at_most = (
-        ", ".join(f"{title(name)} {ratio:.2f}x" for name, ratio in least.items()),
-        rules()["equal_tolerance"],
-    )
-    above = sum(ratio > at_most for ratio in least.values())
+    told = ", ".join(f"{title(name)} {ratio:.2f}x" for name, ratio in least.items())
+    above = sum(ratio > rules()["equal_tolerance"] for ratio in least.values())
     rest = "" if above == len(least) else "; in the rest the gain or the spread over seeds is in the way"
     return (
         "Why it is missed: the fewest evaluations over vanilla's that any weight of their ladders took, whether it "
@@ -213,7 +210,7 @@ def in_short(part: Evidence) -> pd.DataFrame:
         lines.append(
             {
                 "experiment": title(name),
-                "vanilla": f"{math.fsum(nfe.values()) / len(nfe):.3g}",
+                "vanilla": f"{fmean(nfe.values()):.3g}",
                 "local, biased": f"{own.evaluations:.3g}",
                 "ratio": ratio_text(own.ratio),
                 "gain kept": f"{kept_text(own.kept)}: {own.verdict}, {_error(own)}",
