@@ -120,9 +120,11 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
     minute, equal, matched, printed, state = answer.paragraphs(part())
-    assert "0.41x (gain kept in 1 of 1, error +0 % at most) of vanilla's evaluations. Vanilla itself" in minute
-    assert "takes 1.00x (gain kept in 1 of 1, error +0 % at most) of them" in minute
-    assert "takes 0.02x (gain kept in 1 of 1, error +2 % at most) of what is left" in minute
+    assert "takes 0.41x of vanilla's (gain kept in 1 of 1, error +0 % at most);" in minute
+    assert "takes 1.00x of vanilla's as it was trained (gain kept in 1 of 1, error +0 % at most);" in minute
+    assert "takes 0.02x of vanilla's in its coarser solve (gain kept in 1 of 1, error +2 % at most)." in minute
+    assert "saves more than the penalty alone in 0 of 1, and" in minute
+    assert "adds to it, by its interval, in 1 of 1 (gain kept in 1 of these)" in minute
     assert "40 of 170 rows" in state
     assert REGISTERED_IN in state
     assert "Still to be trained: PhysioNet 2012" in state

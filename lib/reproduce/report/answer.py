@@ -66,11 +66,20 @@ def in_a_minute(part: Evidence) -> str:
         both.append((_ratio(ours), ours))
     if not penalty:
         return ""
+    n = len(penalty)
+    larger = sum(alone < trained for (alone, _), (trained, _) in zip(coarser, penalty, strict=True))
+    sure = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
+    kept = sum(saving.verdict == COST[0] for saving in sure)
     return (
-        f"**In a minute**, over {len(penalty)} experiments: a model with the {_draw(LOCAL[0])} local penalty, solved "
-        f"as it was trained, takes {_range(penalty)} of vanilla's evaluations. Vanilla itself, solved as coarsely as "
-        f"held-out data allow, takes {_range(coarser)} of them, with no penalty at all. A penalized model with the "
-        f"same freedom takes {_range(both)} of what is left then."
+        "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
+        f"{n} experiments:\n\n"
+        f"* **the penalty**: a model with the {_draw(LOCAL[0])} local penalty, solved as it was trained, takes "
+        f"{_range(penalty)};\n"
+        f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
+        f"takes {_range(coarser, ' as it was trained')};\n"
+        f"* **both**: a penalized model with the same freedom takes {_range(both, ' in its coarser solve')}.\n\n"
+        f"So the coarser solve alone saves more than the penalty alone in {larger} of {n}, and the penalty adds to it, "
+        f"by its interval, in {len(sure)} of {n} (gain kept in {kept} of these)."
     )
 
 
@@ -78,13 +87,14 @@ def _ratio(saving: Saving) -> float:
     return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
 
 
-def _range(found: Sequence[tuple[float, Saving]]) -> str:
-    """Say from where to where ratios go, how often the gain was kept, and the largest rise of an error for it."""
+def _range(found: Sequence[tuple[float, Saving]], what: str = "") -> str:
+    """Say from where to where ratios to a model go, how often the gain was kept, and the largest rise of an error."""
     ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
     kept = sum(saving.verdict == COST[0] for _, saving in found)
     errors = [saving for _, saving in found if saving.worse is not None and saving.metric != "log_likelihood"]
     most = max(errors, key=lambda saving: saving.worse.mean if saving.worse else 0.0, default=None)
-    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)}{f', {_error(most)} at most' if most else ''})"
+    lost = f", {_error(most)} at most" if most else ""
+    return f"{' to '.join(ends)} of vanilla's{what} (gain kept in {kept} of {len(found)}{lost})"
 
 
 def _error(saving: Saving) -> str:

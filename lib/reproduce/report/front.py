@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from reproduce import checkout
@@ -73,7 +74,9 @@ def _answer(part: Evidence) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
+    """Wrap each line of a text by itself, so that a list stays one."""
+    wrap = partial(textwrap.fill, width=130, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap(line, subsequent_indent="  " if line.startswith("* ") else "") for line in text.split("\n"))
 
 
 def _times(times: Mapping[str, Time]) -> str:
