@@ -157,6 +157,7 @@ def test_a_way_that_some_seeds_do_not_solve_fails_and_its_experiment_stays_in_th
     assert "fails" not in answer.in_short(part())["its gain kept"].item()
     assert "in 0 of 1 experiments" in answer.matched_error(without("local_biased", 7))
     assert "7 of 10 seeds not solved: fails" in answer.in_short(without("local_biased", 7))["its gain kept"].item()
+    assert "1 are not solved by every seed" in objections.objections(without("local_biased", 7))[2]
     said = answer.matched_error(without("local_biased", 10))
     assert "in 0 of 1 experiments" in said
     assert "one side solves no seed of: MNIST, neural ODE." in said
@@ -227,7 +228,9 @@ def test_an_incomplete_experiment_enters_no_sentence(chosen: None) -> None:
 
 
 def test_the_penalty_that_is_compared_is_the_one_that_the_held_out_data_chose(chosen: None) -> None:
-    assert study.chosen_penalty("mnist_ode") == "local_biased"  # the unbiased one is cheaper and keeps too little
+    assert (
+        study.chosen_line("mnist_ode", study.PENALIZED) == "local_biased"
+    )  # the unbiased one is cheaper and keeps too little
     [line] = answer.in_short(part()).to_dict("records")
     assert line["chosen penalty, chosen way"] == "local, biased: 2 (midpoint, 1 step)"
     assert line["its ratio"].startswith("0.02x")

@@ -73,7 +73,7 @@ def in_a_minute(part: Evidence) -> str:
     kept = sum(saving.verdict == COST[0] for saving in sure)
     return (
         "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
-        f"{n} experiments:\n\n"
+        f"{n} experiments, and the largest error beside vanilla's as it was trained (likelihoods apart):\n\n"
         f"* **the penalty**: a model with the {_draw(LOCAL[0])} local penalty, solved as it was trained, takes "
         f"{_range(penalty)};\n"
         f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
@@ -153,11 +153,11 @@ def matched_error(part: Evidence) -> str:
 
 
 def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
-    """Return vanilla, the local penalty that the ladders chose, and weight decay, each solved in its chosen way."""
+    """Return vanilla, the local penalty and the weight decay that the ladders chose, each solved in its chosen way."""
     ways = study.chosen_ways(experiment)
     found = {saving.line: saving for saving in study.matched_error(part.rows, experiment, ways)}
-    ours = study.chosen_penalty(experiment)
-    return found.get(VANILLA), found.get(ours or ""), found.get("none:decay")
+    ours, decay = (study.chosen_line(experiment, among) for among in (study.PENALIZED, study.DECAYED))
+    return found.get(VANILLA), found.get(ours or ""), found.get(decay or "")
 
 
 def printed(judged: Sequence[Verdict]) -> str:
