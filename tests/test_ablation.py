@@ -61,6 +61,7 @@ def test_a_form_without_its_partner_enters_no_effect_and_an_ablation_with_gaps_i
     assert set(ablation.ingredients(held, "mnist_ode")) == {"sampling", "step", "size"}
     for rows in ([], held, crossed()[:-1]):
         assert ablation.in_words(rows, "mnist_ode") == "MNIST, neural ODE: the ablation is not run, or not complete."
+        assert ablation.table(rows, "mnist_ode").empty
 
 
 def test_the_table_has_a_line_for_each_form_with_its_choices_and_its_weight() -> None:

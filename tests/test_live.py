@@ -123,6 +123,26 @@ def test_lines_of_different_seeds_are_not_drawn_together(monkeypatch: pytest.Mon
     assert "study" in of_study._solved("mnist_ode")[1]
 
 
+def test_a_ladder_that_lacks_a_seed_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = of_study.store.committed_rows
+    assert {"digits_cnf", "mnist_ode"} < set(live.measured())
+    monkeypatch.setattr(
+        of_study.store,
+        "committed_rows",
+        lambda stage, name: [
+            row for row in whole(stage, name) if (stage, name, row.seed) != ("ladders", "digits_cnf", 2)
+        ],
+    )
+    assert "digits_cnf" not in live.measured()
+    assert "mnist_ode" in live.measured()
+
+
+def test_the_first_mark_of_a_ladder_is_at_the_weight_that_was_chosen() -> None:
+    for name in live.measured():
+        element, weight = live.weights(name), of_study.choices()[name]["regularizers"]["local_biased"]["weight"]
+        assert element.frame(0, element.start)[0].x[0] == weight
+
+
 def test_an_experiment_without_rows_is_refused_with_those_that_have_some() -> None:
     for make in (live.weights, live.ways):
         with pytest.raises(ValueError, match=live.measured()[0]):

@@ -129,7 +129,7 @@ def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) ->
 def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     assert study.chosen_ways("mnist_ode") == {}
-    assert study.chosen_penalty("mnist_ode") is None
+    assert study.chosen_line("mnist_ode", study.PENALIZED) is None
 
 
 # For readers
@@ -173,6 +173,8 @@ def test_the_frontier_keeps_what_is_better_than_everything_cheaper(rows: list[Ro
     best = study.frontier(points)
     assert [point.way for point in best] == [FEW, LOOSE, TIGHT]
     assert all(a.kept[0] < b.kept[0] for a, b in pairwise(best))
+    dear, cheap = replace(points[0], seconds=9.0, kept=(0.9, 0.9, 0.9)), replace(points[1], seconds=0.1)
+    assert study.frontier([dear, cheap], "seconds") == [cheap, *([dear] if cheap.kept[0] < 0.9 else [])]
     ax = gain_against_cost(rows, "mnist_ode", ["none", "local_biased"], ax=plt.figure().add_subplot())
     assert len(ax.get_legend_handles_labels()[1]) == 2
     plt.close(ax.figure)

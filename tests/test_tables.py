@@ -52,7 +52,7 @@ def test_means_deviations_and_ratios_are_those_of_the_seeds_at_one_tolerance() -
 
 
 def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_direction_of_a_metric() -> None:
-    table = tables.compare(ROWS).set_index(["tolerance", "regularizer"])
+    table = tables.compare([*ROWS, row("no_dynamics", 0.90, 0.0, 1)]).set_index(["tolerance", "regularizer"])
     assert table.loc[(1e-5, "local_biased")]["gain_kept"] == pytest.approx((0.935 - 0.90) / (0.945 - 0.90))
     assert table.loc[(1e-5, "no_dynamics")]["gain_kept"] == pytest.approx(0.0)
     assert table.loc[(1e-5, "none")]["gain_kept"] == pytest.approx(1.0)
@@ -70,6 +70,19 @@ def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla() -> None:
     assert table.loc["steer"]["nfe_ratio"] == pytest.approx(1.0)  # and not 30 / 60
     assert table.loc["steer"]["gain_kept"] == pytest.approx(0.03 / 0.04)
     assert table.loc["none"]["nfe"] == pytest.approx(60.0)
+
+
+def test_a_comparison_is_over_the_seeds_that_both_have() -> None:
+    rows = [
+        row("none", 0.94, 30.0, 0),
+        *(row("local_biased", 0.93, nfe, seed) for seed, nfe in enumerate((15.0, 99.0))),
+    ]
+    table = tables.compare([*rows, row("no_dynamics", 0.90, 0.0, 0)]).set_index("regularizer")
+    assert table.loc["local_biased"]["nfe"] == pytest.approx(57.0)
+    assert table.loc["local_biased"]["nfe_ratio"] == pytest.approx(0.5)
+    apart = tables.compare([rows[0], row("steer", 0.93, 15.0, 7)]).set_index("regularizer").loc["steer"]
+    assert math.isnan(apart["nfe_ratio"])
+    assert math.isnan(apart["vanilla_metric"])
 
 
 @pytest.mark.parametrize(("entry", "other"), [("method", "sosri2"), ("steps", 150), ("host", "torchdiffeq")])

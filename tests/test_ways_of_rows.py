@@ -165,11 +165,11 @@ def test_no_reported_seed_was_chosen_on_and_ladders_never_see_the_test_part() ->
         assert {run.seed for run in protocol.study(name)} == set(seeds["study"])
 
 
-def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None) -> Row:
+def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None, loses: float = 0.001) -> Row:
     """A row as a run would leave it, with one cheap way that costs a tenth and loses a little."""
     budget = run.budget()
     own = {"method": budget.method, "tolerance": budget.rtol, "steps": None, "metric": metric, "nfe": nfe, "failed": ""}
-    cheap = {**own, "tolerance": 1.0, "metric": metric - 0.001, "nfe": cheapest or nfe / 10}
+    cheap = {**own, "tolerance": 1.0, "metric": metric - loses, "nfe": cheapest or nfe / 10}
     ways = [{**own, "method": "none", "tolerance": None, "nfe": 0.0}] if run.regularizer == CONTROL else [own, cheap]
     return replace(
         ROW,
@@ -243,6 +243,22 @@ def test_another_weight_serves_few_evaluations_only_if_it_really_takes_fewer(
     chosen = json.loads((laboratory / "data" / "reference" / "chosen.json").read_text())[name]
     assert chosen["regularizers"]["local_biased"]["weight"] == 0.1
     assert chosen.get("few") == few
+
+
+def test_a_weight_for_few_evaluations_need_not_keep_what_no_weight_keeps(laboratory: Path) -> None:
+    name = "cifar10_ode"
+    rate = experiments.get(name).budget("quick").lr
+    for run in protocol.rates(name):
+        best = 0.40 if run.overrides["lr"] == rate else 0.38
+        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    for run in protocol.ladders(name):  # all weights keep 80 percent as trained; 0.1 of one line more in a cheap way
+        better = run.regularizer == "global_error" and run.settings["weight"] == 0.1
+        store.write(fake(run, 0.38, 40.0, 4.0, loses=-0.001 if better else 0.001))
+    choose.update([name])
+    chosen = json.loads((laboratory / "data" / "reference" / "chosen.json").read_text())[name]
+    assert chosen["regularizers"]["global_error"]["weight"] == 0.03  # of equals the first
+    assert chosen["few"] == {"global_error": {"weight": 0.1, "times_dt": False}}
+    assert chosen["gains"]["global_error:few"] == {"held_out_gain": 0.81, "evaluations": 4.0}
 
 
 def test_a_stage_whose_choices_are_not_made_yet_is_refused(laboratory: Path) -> None:

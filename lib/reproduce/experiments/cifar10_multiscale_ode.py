@@ -44,7 +44,7 @@ PAPER = Budget(
 )
 """Batch, weights of the papers' forms, method and tolerance are printed in the paper. Training steps, learning rate and
 its schedule, channels, branches and the factor of channels inside a branch are those of the released configuration;
-what of its architecture is left out stands at MultiscaleODEClassifier. Our own weights are those of quick."""
+what of its architecture is left out stands at MultiscaleODEClassifier. Our own weights: from before the protocol."""
 QUICK = chosen(
     "cifar10_multiscale_ode",
     PAPER.but(
@@ -70,7 +70,8 @@ QUICK = chosen(
 )
 """Images of 8 x 8 pixels, means of squares of 4 x 4, and a third of the channels. Learning rate, channels and weights:
 short ladders with 200 to 300 training steps on 2,000 training images held out (part='validation'), seed 0. Of local
-weights from 0.03 to 0.3 the biased one needed the same few evaluations with each; it has the least of them."""
+weights from 0.03 to 0.3 the biased one needed the same few evaluations with each; it has the least of them.
+Where the protocol's ladders chose others (`chosen`), those hold."""
 SMOKE = QUICK.but(
     steps=4, batch=16, seeds=ONE_SEED, curve=8, history_every=2, data={"source": "standin", "pool": 4, "limit": 64}
 )

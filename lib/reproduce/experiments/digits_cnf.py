@@ -94,7 +94,8 @@ QUICK = chosen(
 )
 """Learning rate and weights: ladders on a fifth of the training images, held out (part='validation'), seed 0: of each
 ladder the largest weight that cost less than 0.3 nats of vanilla's log-likelihood there (of taynode's the larger of two
-that were tried). steer was not tuned; it moves the end time, and a flow is a density whatever its end."""
+that were tried). steer was not tuned; it moves the end time, and a flow is a density whatever its end.
+Where the protocol's ladders chose others (`chosen`), those hold."""
 SMOKE = QUICK.but(steps=4, batch=16, seeds=ONE_SEED, curve=8, history_every=2, data={"limit": 64})
 
 

@@ -109,8 +109,8 @@ QUICK = chosen(
         },
     ),
 )
-"""Learning rate and weights: ladders on 10,000 training images held out (part='validation'), seed 0, unless the
-protocol's ladders chose others."""
+"""Learning rate and weights: ladders on 10,000 training images held out (part='validation'), seed 0.
+Where the protocol's ladders chose others (`chosen`), those hold."""
 SMOKE = QUICK.but(
     steps=4,
     batch=16,

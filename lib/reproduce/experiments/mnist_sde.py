@@ -88,7 +88,8 @@ QUICK = chosen(
         },
     ),
 )
-"""Weights: ladders on 10,000 training images held out (part='validation'), seeds 0 to 2 for the local ones."""
+"""Weights: ladders on 10,000 training images held out (part='validation'), seeds 0 to 2 for the local ones.
+Where the protocol's ladders chose others (`chosen`), those hold."""
 SMOKE = QUICK.but(
     steps=4,
     batch=16,

@@ -43,8 +43,9 @@ def _ladder(experiment: str) -> dict[str, dict[float, list[Row]]]:
     for row in store.committed_rows("ladders", experiment):
         if row.regularizer in MAIN and "weight" in row.settings:
             found.setdefault(row.regularizer, {}).setdefault(float(row.settings["weight"]), []).append(row)
-    tried = set(found.get("local_biased", {}))
-    return {line: dict(sorted(found[line].items())) for line in MAIN if line in found and set(found[line]) == tried}
+    tried, seeds = set(found.get("local_biased", {})), set(registered()["seeds"]["ladder"])
+    whole = {line for line, of in found.items() if all({row.seed for row in rows} == seeds for rows in of.values())}
+    return {line: dict(sorted(found[line].items())) for line in MAIN if line in whole and set(found[line]) == tried}
 
 
 def weights(experiment: str) -> Element:
@@ -66,7 +67,8 @@ def weights(experiment: str) -> Element:
     own = statistics.fmean(row.nfe for row in vanilla)
     rungs = each(lambda i, k: ladder[lines[i]][tried[k]], len(lines), len(tried))
     kept = {index: _kept(rows, vanilla, control) for index, rows in rungs.items()}
-    start = (lines.index("local_biased"), len(tried) // 2)
+    chosen = choices().get(experiment, {}).get("regularizers", {}).get("local_biased", {}).get("weight")
+    start = (lines.index("local_biased"), tried.index(chosen) if chosen in tried else len(tried) // 2)
     controls = (
         Control("line", "penalty", tuple(tables.label(line) for line in lines), start[0], "menu"),
         Control("weight", "weight", tuple(power(w) for w in tried), start[1]),
@@ -119,7 +121,7 @@ def _rung_panel(
         stays.append(Series("line", tried, means, of_regularizer(line), tables.label(line), DASHES[i % 4]))
     frames = each(
         lambda i, k: (
-            Series("squares", [tried[k]], [statistics.fmean(found[i, k])], MUTED[6], "chosen", width=10),
+            Series("squares", [tried[k]], [statistics.fmean(found[i, k])], MUTED[6], "shown", width=10),
             Series("dots", [tried[k]] * len(found[i, k]), found[i, k], MUTED[7], width=5),
         ),
         len(lines),

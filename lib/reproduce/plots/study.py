@@ -25,7 +25,7 @@ LINES = (tables.VANILLA, "none:decay", "global_error", "taynode", "local_biased"
 def drawn(experiment: str, part: Evidence) -> list[str]:
     """Return the lines that a picture of an experiment shows: those of LINES that have rows, and the chosen penalty."""
     there = {row.regularizer for row in part.of(experiment)}
-    ours = study.chosen_penalty(experiment)
+    ours = study.chosen_line(experiment, study.PENALIZED)
     return [name for name in dict.fromkeys([*LINES, *([ours] if ours else [])]) if name in there]
 
 
@@ -73,7 +73,7 @@ def gain_against_cost(
             fill: Literal["full", "none"] = "full" if point.way[1] is None else "none"  # fixed steps, adaptive ones
             at = getattr(point, what), point.kept[0]
             ax.plot(*at, color=seen.color, marker=seen.marker, ms=4, alpha=0.4, fillstyle=fill, linestyle="none")
-        best = study.frontier(found)
+        best = study.frontier(found, what)
         if not best:
             continue
         x, y = [getattr(point, what) for point in best], [point.kept[0] for point in best]

@@ -68,7 +68,9 @@ def savings(rows: Sequence[Row], experiment: str) -> dict[Form, Saving]:
 
 
 def table(rows: Sequence[Row], experiment: str) -> pd.DataFrame:
-    """Return one line for each form: its choices, evaluations over vanilla's, and the gain that is kept."""
+    """Return one line for each form: its choices, evaluations over vanilla's, gain kept; none before all rows."""
+    if not complete(rows):
+        return pd.DataFrame()
     weights = {form_of(row.regularizer): row.settings.get("weight") for row in rows}
     return pd.DataFrame(
         {

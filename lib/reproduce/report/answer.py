@@ -18,11 +18,12 @@ from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdi
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN, registered
 
-NOTE = (
-    "errors are compared with vanilla's as it was trained; a star marks a way that keeps most of the gain on held-out "
-    "data where none keeps what is asked"
+HEAD = (
+    "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data "
+    "(errors are compared with vanilla's as it was trained; a star marks a way that keeps most of the gain on held-out "
+    "data where none keeps what is asked):"
 )
-"""What the sentences and the table on chosen ways rest on."""
+"""Leads in the table."""
 HOPED = {"equal": 4, "matched": 3}
 """In how many experiments PROTOCOL.md hopes for each endpoint."""
 
@@ -66,11 +67,20 @@ def in_a_minute(part: Evidence) -> str:
         both.append((_ratio(ours), ours))
     if not penalty:
         return ""
+    n = len(penalty)
+    larger = sum(alone < trained for (alone, _), (trained, _) in zip(coarser, penalty, strict=True))
+    sure = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
+    kept = sum(saving.verdict == COST[0] for saving in sure)
     return (
-        f"**In a minute**, over {len(penalty)} experiments: a model with the {_draw(LOCAL[0])} local penalty, solved "
-        f"as it was trained, takes {_range(penalty)} of vanilla's evaluations. Vanilla itself, solved as coarsely as "
-        f"held-out data allow, takes {_range(coarser)} of them, with no penalty at all. A penalized model with the "
-        f"same freedom takes {_range(both)} of what is left then."
+        "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
+        f"{n} experiments, and the largest error beside vanilla's as it was trained (likelihoods apart):\n\n"
+        f"* **the penalty**: a model with the {_draw(LOCAL[0])} local penalty, solved as it was trained, takes "
+        f"{_range(penalty)};\n"
+        f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
+        f"takes {_range(coarser, ' as it was trained')};\n"
+        f"* **both**: a penalized model with the same freedom takes {_range(both, ' in its coarser solve')}.\n\n"
+        f"So the coarser solve alone saves more than the penalty alone in {larger} of {n}, and the penalty adds to it, "
+        f"by its interval, in {len(sure)} of {n} (gain kept in {kept} of these)."
     )
 
 
@@ -78,13 +88,14 @@ def _ratio(saving: Saving) -> float:
     return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
 
 
-def _range(found: Sequence[tuple[float, Saving]]) -> str:
-    """Say from where to where ratios go, how often the gain was kept, and the largest rise of an error for it."""
+def _range(found: Sequence[tuple[float, Saving]], what: str = "") -> str:
+    """Say from where to where ratios to a model go, how often the gain was kept, and the largest rise of an error."""
     ends = list(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
     kept = sum(saving.verdict == COST[0] for _, saving in found)
     errors = [saving for _, saving in found if saving.worse is not None and saving.metric != "log_likelihood"]
     most = max(errors, key=lambda saving: saving.worse.mean if saving.worse else 0.0, default=None)
-    return f"{' to '.join(ends)} (gain kept in {kept} of {len(found)}{f', {_error(most)} at most' if most else ''})"
+    lost = f", {_error(most)} at most" if most else ""
+    return f"{' to '.join(ends)} of vanilla's{what} (gain kept in {kept} of {len(found)}{lost})"
 
 
 def _error(saving: Saving) -> str:
@@ -97,70 +108,56 @@ def _error(saving: Saving) -> str:
 
 
 def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
-    """Say in how many experiments the local penalties halve the evaluations at equal tolerance, and their ratios."""
+    """Say in how many experiments a local penalty halves the evaluations at equal tolerance, which miss it, and why."""
     at_most = rules()["equal_tolerance"]
     names = [name for name in part.complete() if dynamics_matter(part, name)]
     found = {name: {s.line: s for s in study.equal_tolerance(part.rows, name) if s.line in LOCAL} for name in names}
     reached = {line: [n for n in names if line in found[n] and found[n][line].reached(at_most)] for line in LOCAL}
-    either = [name for name in names if any(name in able for able in reached.values())]
-    told = "; ".join(
-        f"{title(name)} {', '.join(f'{_draw(line)} {_short(of)}' for line, of in found[name].items())}"
-        for name in names
-    )
+    missed = [name for name in names if not any(name in able for able in reached.values())]
     counts = ", ".join(f"{_draw(line)} in {len(able)}" for line, able in reached.items())
     said = (
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
-        f"in {len(either)} of {len(names)} experiments where dynamics matter (hoped for: {HOPED['equal']}; {counts})"
+        f"in {len(names) - len(missed)} of {len(names)} experiments where dynamics matter (hoped for: "
+        f"{HOPED['equal']}; {counts})."
     )
-    if not in_full or not told:
-        return f"{said}."
-    return f"{said}: {told}. {_why_missed([name for name in names if name not in either])}".strip()
+    if not in_full or not missed:
+        return said
+    least = {name: ratio for name in missed if (ratio := study.least_on_ladder(name)) is not None}
+    told = [
+        f"* {title(name)}: {', '.join(f'{_draw(line)} {_ratio(of):.2f}x' for line, of in found[name].items())}"
+        + (f"; of any weight {least[name]:.2f}x" if name in least else "")
+        for name in missed
+    ]
+    above = sum(ratio > at_most for ratio in least.values())
+    rest = "" if above == len(least) else "; elsewhere the gain or the spread over seeds is in the way"
+    why = (
+        f"*Of any weight* are the fewest evaluations over vanilla's that a weight of the ladders took, whether it kept "
+        f"the gain or not (held-out data): in {above} of {len(least)} no weight that was tried reaches the ratio{rest}."
+    )
+    return "\n\n".join([f"{said} It is missed in", "\n".join(told), *([why] if least else [])])
 
 
-def _why_missed(names: Sequence[str]) -> str:
-    """Say what the ladders know of experiments that miss the endpoint: the least that any weight took there."""
-    least = {name: ratio for name in names if (ratio := study.least_on_ladder(name)) is not None}
-    if not least:
-        return ""
-    told = ", ".join(f"{title(name)} {ratio:.2f}x" for name, ratio in least.items())
-    above = sum(ratio > rules()["equal_tolerance"] for ratio in least.values())
-    rest = "" if above == len(least) else "; in the rest the gain or the spread over seeds is in the way"
+def matched_error(part: Evidence) -> str:
+    """Say in how many experiments the local penalty halves the evaluations with the same freedom for both sides."""
+    at_most, pairs = rules()["matched_error"], {name: _matched(part, name)[:2] for name in part.complete()}
+    solved = {name: ours for name, (vanilla, ours) in pairs.items() if vanilla is not None and ours is not None}
+    reached = sum(ours.reached(at_most) for ours in solved.values())
+    unsolved = "; ".join(title(name) for name in pairs if name not in solved)
+    rest = f" The way that was chosen for one side solves no seed of: {unsolved}." if unsolved else ""
     return (
-        "Why it is missed: the fewest evaluations over vanilla's that any weight of their ladders took, whether it "
-        f"kept the gain or not, are {told} (held-out data). In {above} of {len(least)} no weight that was tried "
-        f"reaches the ratio{rest}."
-    )
-
-
-def matched_error(part: Evidence, *, in_full: bool = True) -> str:
-    """Say what the cheapest good solve of each model takes, with the same freedom for both sides."""
-    at_most, told, reached = rules()["matched_error"], [], []
-    for name in part.complete():
-        vanilla, ours, decay = _matched(part, name)
-        if vanilla is None or ours is None:
-            told.append(f"{title(name)}: the way that was chosen for one side solves no seed")
-            continue
-        reached += [name] if ours.reached(at_most) else []
-        beside = f"; weight decay {_cost(decay)}, {_kept(decay)}" if decay else ""
-        told.append(
-            f"{title(name)}: vanilla {_cost(vanilla)}, {_kept(vanilla)}; {tables.label(ours.line)} "
-            f"{_cost(ours)}, {_short(ours)}{beside}"
-        )
-    said = (
         "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
         f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
-        f"evaluations, with the gain kept, in {len(reached)} of {len(told)} experiments (hoped for: "
-        f"{HOPED['matched']})."
+        f"evaluations, with the gain kept, in {reached} of {len(pairs)} experiments (hoped for: {HOPED['matched']})."
+        f"{rest}"
     )
-    return f"{said} {'. '.join(told)}. {NOTE[0].upper()}{NOTE[1:]}." if in_full and told else said
 
 
 def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
-    """Return vanilla, the local penalty that the ladders chose, and weight decay, each solved in its chosen way."""
+    """Return vanilla, the local penalty and the weight decay that the ladders chose, each solved in its chosen way."""
     ways = study.chosen_ways(experiment)
     found = {saving.line: saving for saving in study.matched_error(part.rows, experiment, ways)}
-    ours = study.chosen_penalty(experiment)
-    return found.get(VANILLA), found.get(ours or ""), found.get("none:decay")
+    ours, decay = (study.chosen_line(experiment, among) for among in (study.PENALIZED, study.DECAYED))
+    return found.get(VANILLA), found.get(ours or ""), found.get(decay or "")
 
 
 def printed(judged: Sequence[Verdict]) -> str:
@@ -190,11 +187,11 @@ def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
 
 
 def paragraphs(part: Evidence) -> list[str]:
-    """Return the answer: in a minute, equal tolerance, matched error, the papers' claims, how much there is."""
+    """Return the answer: in a minute, equal tolerance, matched error, the papers' claims, how much there is, a lead."""
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
-    said = (in_a_minute(part), equal_tolerance(part), matched_error(part), printed(judged), state(part))
+    said = (in_a_minute(part), equal_tolerance(part), matched_error(part), printed(judged), state(part), HEAD)
     return [text for text in said if text]
 
 
@@ -224,16 +221,12 @@ def in_short(part: Evidence) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _short(saving: Saving) -> str:
-    return f"{ratio_text(saving.ratio)}, {_kept(saving)}"
-
-
 def _kept(saving: Saving) -> str:
     return f"gain {saving.verdict}, {_error(saving)}"
 
 
 def _cost(saving: Saving) -> str:
-    """Say what a line takes in its way, with the star of NOTE."""
+    """Say what a line takes in its way, with the star of HEAD."""
     if saving.way is None:
         return f"{saving.evaluations:.3g} (as in training)"
     star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from reproduce import checkout
@@ -60,20 +61,18 @@ def _answer(part: Evidence) -> str:
     )
     if not part.complete():
         return "\n\n".join(map(_wrapped, (answer.state(part), history.in_one_sentence(), links)))
-    equal, matched = answer.equal_tolerance(part, in_full=False), answer.matched_error(part, in_full=False)
+    equal, matched = answer.equal_tolerance(part, in_full=False), answer.matched_error(part)
     found = ledger(part.judged())
     table = tables.markdown(answer.in_short(part))
-    head = (
-        "Evaluations of f for one prediction, as trained and in the cheapest way that kept the gain on held-out data "
-        f"({answer.NOTE}):"
-    )
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
-    first = [text for text in (answer.in_a_minute(part), equal, matched, head) if text]
+    first = [text for text in (answer.in_a_minute(part), equal, matched, answer.HEAD) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 
 def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
+    """Wrap each line of a text by itself, so that a list stays one."""
+    wrap = partial(textwrap.fill, width=130, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap(line, subsequent_indent="  " if line.startswith("* ") else "") for line in text.split("\n"))
 
 
 def _times(times: Mapping[str, Time]) -> str:

@@ -6,12 +6,12 @@ from collections import Counter
 
 from reproduce.report import study
 from reproduce.report.evidence import Evidence
-from reproduce.report.tables import title
+from reproduce.report.tables import VANILLA, title
 from reproduce.report.verdicts import COST
 from reproduce.runs.registered import registered
 
 PENALTY_RULE = ("48471e8", "2026-11-29T03:59:26Z")
-"""The commit that first took one local line for the penalty (`study.chosen_penalty`), and when it was made."""
+"""The commit that first took one local line for the penalty (`study.chosen_line`), and when it was made."""
 
 
 def objections(part: Evidence) -> list[str]:
@@ -23,8 +23,9 @@ def _not_the_penalty(part: Evidence) -> str:
     as_cheap, names = [], part.complete()
     for name in names:
         found = {saving.line: saving for saving in study.matched_error(part.rows, name, study.chosen_ways(name))}
-        ours, decay = found.get(study.chosen_penalty(name) or ""), found.get("none:decay")
-        others = [saving for saving in (decay, found.get("none")) if saving is not None and saving.cost != COST[1]]
+        ours = found.get(study.chosen_line(name, study.PENALIZED) or "")
+        plain = [found[line] for line in (VANILLA, *study.DECAYED) if line in found]
+        others = [saving for saving in plain if not saving.failed and saving.cost != COST[1]]
         if ours is not None and any(saving.evaluations <= ours.evaluations for saving in others):
             as_cheap.append(title(name))
     which = f": {', '.join(as_cheap)}" if as_cheap else ""
@@ -58,17 +59,18 @@ def _three_seeds(part: Evidence) -> str:
     reached: dict[str, list[bool]] = {}
     for name in names:
         for saving in study.matched_error(part.rows, name, study.chosen_ways(name)):
-            of[saving.cost] += 1
+            of["failed" if saving.failed else saving.cost] += 1
             if saving.line in study.PENALIZED:
                 reached.setdefault(name, []).append(saving.reached(study.rules()["matched_error"]))
+    unsolved = f", {of['failed']} are not solved by every seed" if of["failed"] else ""
     commit, when = PENALTY_RULE
     ends = dict.fromkeys(str(sum(map(how, reached.values()))) for how in (all, any))
     before = sum(row.provenance["made"] < when for row in part.rows)
     return (
         "**Is it the choice?** Weights and ways were chosen on means over three seeds, without an interval, and the "
         f"choice is part of the method. Of {of.total()} chosen ways, vanilla's among them, {of[COST[0]]} keep the gain "
-        f"on the test part, {of[COST[1]]} lose it, {of[COST[2]]} are undecided. Which local line stands for the "
-        "penalty there, the protocol does not say: we take the one with the fewest evaluations on held-out data, a "
+        f"on the test part, {of[COST[1]]} lose it, {of[COST[2]]} are undecided{unsolved}. Which local line stands for "
+        "the penalty there, the protocol does not say: we take the one with the fewest evaluations on held-out data, a "
         f"rule of commit {commit}, when {before} rows of the study had been made. Whichever local line is taken in "
         f"each experiment, the ratio is reached in {' to '.join(ends)} of {len(names)}; the tables have them all. "
         "Someone who deploys one model should choose its way on more held-out data than we had."

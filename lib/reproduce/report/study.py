@@ -26,6 +26,7 @@ def rules() -> dict[str, Any]:
 
 LOCAL = ("local_biased", "local_unbiased")
 PENALIZED = (*LOCAL, "local_biased:few", "local_biased:loose", "local_biased:coarse")
+DECAYED = ("none:decay", "none:decay:few")
 """Lines of our form of the local penalty, and those of them that are made for few steps."""
 
 
@@ -48,14 +49,14 @@ def kept_on_held_out(experiment: str, line: str) -> bool:
     return gain >= rules()["held_out_gain"]
 
 
-def chosen_penalty(experiment: str) -> str | None:
-    """Return the line of the local penalty with the fewest evaluations on the ladders' held-out data; None before.
+def chosen_line(experiment: str, among: Sequence[str]) -> str | None:
+    """Return which of some lines takes the fewest evaluations on the ladders' held-out data; None before.
 
     Only those that keep the gain there count, if any does; of equals the one that keeps most.
     """
     asked, gains = rules()["held_out_gain"], chosen(experiment).get("gains", {})
-    able = {line: of for line, of in gains.items() if line in PENALIZED and of["held_out_gain"] >= asked}
-    able = able or {line: of for line, of in gains.items() if line in PENALIZED}
+    able = {line: of for line, of in gains.items() if line in among and of["held_out_gain"] >= asked}
+    able = able or {line: of for line, of in gains.items() if line in among}
     return min(able, key=lambda line: (able[line]["evaluations"], -able[line]["held_out_gain"]), default=None)
 
 
@@ -239,10 +240,10 @@ def points(rows: Sequence[Row], experiment: str, line: str) -> list[Point]:
     return sorted(found, key=lambda point: (point.evaluations, -point.kept[0]))
 
 
-def frontier(found: Sequence[Point]) -> list[Point]:
-    """Return the points that keep more than every cheaper one."""
+def frontier(found: Sequence[Point], what: str = "evaluations") -> list[Point]:
+    """Return the points that keep more than every cheaper one, by 'evaluations' or 'seconds', the cheapest first."""
     best: list[Point] = []
-    for point in found:
+    for point in sorted(found, key=lambda point: (getattr(point, what), -point.kept[0])):
         if not best or point.kept[0] > best[-1].kept[0]:
             best.append(point)
     return best

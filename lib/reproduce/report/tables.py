@@ -149,25 +149,28 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
 def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     """Return the line of one regularizer among the runs that were trained in one way."""
 
-    group = runs[runs["regularizer"] == name]
+    def of(regularizer: str) -> pd.DataFrame:
+        return runs[runs["regularizer"] == regularizer].set_index("seed")
 
-    def mean(regularizer: str, column: str) -> float:
-        of = runs[runs["regularizer"] == regularizer]
-        same = of[of["seed"].isin(group["seed"])]
-        return float((same if len(same) else of)[column].mean())  # NaN where there are none
+    def mean(regularizer: str, column: str, seeds: pd.Index) -> float:
+        return float(of(regularizer)[column].reindex(seeds).mean())  # NaN where there are none
 
-    line: dict[str, float | str | int] = {name: group[name].iloc[0] for name in WAYS}
+    group = of(name)
+    pairs = group.index.intersection(of(VANILLA).index)
+    line: dict[str, float | str | int] = {way: group[way].iloc[0] for way in WAYS}
     line["regularizer"] = name
     line["seeds"] = len(group)
     for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
-        line[column], line[f"{column}_std"] = mean(name, column), float(group[column].std(ddof=1))
-    line["vanilla_metric"], solves = mean(VANILLA, "metric"), name != CONTROL
-    line["nfe_ratio"] = mean(name, "nfe") / mean(VANILLA, "nfe") if solves else math.nan
-    line["predict_speedup"] = mean(VANILLA, "predict_ms") / mean(name, "predict_ms") if solves else math.nan
+        line[column], line[f"{column}_std"] = float(group[column].mean()), float(group[column].std(ddof=1))
+    line["vanilla_metric"], solves = mean(VANILLA, "metric", pairs), name != CONTROL
+    line["nfe_ratio"] = mean(name, "nfe", pairs) / mean(VANILLA, "nfe", pairs) if solves else math.nan
+    faster = mean(VANILLA, "predict_ms", pairs) / mean(name, "predict_ms", pairs) if solves else math.nan
+    line["predict_speedup"] = faster
+    three = pairs.intersection(of(CONTROL).index)
     line["gain_kept"] = gain_kept(
-        mean(name, "metric"),
-        vanilla=mean(VANILLA, "metric"),
-        control=mean(CONTROL, "metric"),
+        mean(name, "metric", three),
+        vanilla=mean(VANILLA, "metric", three),
+        control=mean(CONTROL, "metric", three),
         higher_is_better=bool(group["higher_is_better"].iloc[0]),
     )
     return line

@@ -125,7 +125,7 @@ def _choose_line(found: dict[str, Any], experiment: str, line: str, vanilla: lis
     if line not in FEW or for_few is None or option is None:
         return
     own = [(i, other) for i, other in joint if i == for_own]
-    if own and option[1] < _best(own)[1][1] and option[0] >= _asked():
+    if own and option[1] < _best(own)[1][1]:
         found["few"][line] = _full(experiment, line, rungs[for_few][0])
         _choose_way(found, f"{line}:few", rungs[for_few][1], vanilla, control)
 
