@@ -141,7 +141,10 @@ def test_an_endpoint_that_is_missed_is_said_to_be_missed(chosen: None) -> None:
     assert re.search(r"missed in\n\n\* MNIST, neural ODE: biased 0\.\d\dx, unbiased [01]\.\d\dx$", said)
     assert "MNIST" not in answer.equal_tolerance(dear, in_full=False)
     worthless = [replace(one, metrics=ROWS[-1].metrics) if one.regularizer == "none" else one for one in ROWS]
-    assert "in 0 of 0 experiments where" in answer.equal_tolerance(replace(part(), rows=tuple(worthless)))
+    said = answer.equal_tolerance(replace(part(), rows=tuple(worthless)))
+    assert "in 0 of 0 experiments where" in said
+    assert "is not sure, so that they may not matter, in: MNIST, neural ODE." in said
+    assert "not sure" not in answer.equal_tolerance(dear)
 
 
 def test_a_way_that_some_seeds_do_not_solve_fails_and_its_experiment_stays_in_the_count(chosen: None) -> None:

@@ -111,6 +111,7 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     """Say in how many experiments a local penalty halves the evaluations at equal tolerance, which miss it, and why."""
     at_most = rules()["equal_tolerance"]
     names = [name for name in part.complete() if dynamics_matter(part, name)]
+    apart = "; ".join(title(name) for name in part.complete() if name not in names)
     found = {name: {s.line: s for s in study.equal_tolerance(part.rows, name) if s.line in LOCAL} for name in names}
     reached = {line: [n for n in names if line in found[n] and found[n][line].reached(at_most)] for line in LOCAL}
     missed = [name for name in names if not any(name in able for able in reached.values())]
@@ -119,6 +120,7 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
         f"in {len(names) - len(missed)} of {len(names)} experiments where dynamics matter (hoped for: "
         f"{HOPED['equal']}; {counts})."
+        + (f" Vanilla's gain over the control is not sure, so that they may not matter, in: {apart}." if apart else "")
     )
     if not in_full or not missed:
         return said
