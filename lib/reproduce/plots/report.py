@@ -127,7 +127,7 @@ def over_training(part: Evidence) -> Figure:
     """Draw NFE (left) and what was learned (right) over the training, a pair of panels for each experiment.
 
     Lines are means over seeds, bands their range. What was learned is the metric where the history has it, else the
-    loss on the training batch.
+    loss, each on the training batch.
     """
     names = part.complete()
     fig, axes = panels(2 * len(names), width=3.1, height=2.9, columns=4)
@@ -158,7 +158,7 @@ def _curves(left: Axes, right: Axes, name: str, group: Sequence[Row]) -> None:
         ax.fill_between(steps, values.min(0), values.max(0), color=look.color, alpha=0.15, linewidth=0)
         ax.set_xlabel("training step", fontsize="small")
         ax.tick_params(labelsize="small")
-    right.set_ylabel(f"{learned} on the training batch", fontsize="small")
+    right.set_ylabel(f"{learned.replace('_', '-')} (batch)", fontsize="small")
     is_error = learned == "loss" or not group[0].higher_is_better
     if is_error and all(entry[learned] > 0 for row in group for entry in row.history):
         right.set_yscale("log")

@@ -89,7 +89,8 @@ def gain_against_cost(
         ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256], ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
         ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
-    ax.set_title(tables.title(experiment), fontsize="medium")
+    sure = study.gain_is_sure([row for row in rows if row.experiment == experiment], experiment)
+    ax.set_title(tables.title(experiment) + ("" if sure else "\n(vanilla's gain is not sure)"), fontsize="medium")
     return ax
 
 

@@ -9,11 +9,11 @@ from statistics import fmean
 
 import pandas as pd
 
-from reproduce.report import effects, study, tables
+from reproduce.report import study, tables
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving, rules
 from reproduce.report.study_tables import FORM_TITLES, kept_text, ratio_text
-from reproduce.report.tables import CONTROL, VANILLA, title
+from reproduce.report.tables import VANILLA, title
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN, registered
@@ -37,17 +37,6 @@ def state(part: Evidence) -> str:
         f"The study has {done:,} of {wanted:,} rows (protocol version {registered()['version']}, registered in commit "
         f"{REGISTERED_IN} before its first run).{rest}"
     )
-
-
-def dynamics_matter(part: Evidence, experiment: str) -> bool:
-    """Return whether vanilla's gain over the control has an interval above zero."""
-    lines = study.lines_of(part.of(experiment))
-    vanilla, control = lines.get((experiment, VANILLA)), lines.get((experiment, CONTROL))
-    if vanilla is None or control is None:
-        return False
-    seeds = sorted(set(vanilla.values) & set(control.values))
-    gain = effects.mean_effect([vanilla.values[seed] - control.values[seed] for seed in seeds])
-    return gain is not None and gain.interval(rules()["level"])[0] > 0
 
 
 def in_a_minute(part: Evidence) -> str:
@@ -110,7 +99,7 @@ def _error(saving: Saving) -> str:
 def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     """Say in how many experiments a local penalty halves the evaluations at equal tolerance, which miss it, and why."""
     at_most = rules()["equal_tolerance"]
-    names = [name for name in part.complete() if dynamics_matter(part, name)]
+    names = [name for name in part.complete() if study.gain_is_sure(part.of(name), name)]
     apart = "; ".join(title(name) for name in part.complete() if name not in names)
     found = {name: {s.line: s for s in study.equal_tolerance(part.rows, name) if s.line in LOCAL} for name in names}
     reached = {line: [n for n in names if line in found[n] and found[n][line].reached(at_most)] for line in LOCAL}

@@ -97,6 +97,17 @@ def _line(rows: Sequence[Row]) -> Line:
     return Line(costs, values)
 
 
+def gain_is_sure(rows: Sequence[Row], experiment: str) -> bool:
+    """Return whether vanilla's gain over the control has an interval above zero: whether dynamics matter."""
+    lines = lines_of(rows)
+    vanilla, control = lines.get((experiment, VANILLA)), lines.get((experiment, CONTROL))
+    if vanilla is None or control is None:
+        return False
+    seeds = sorted(set(vanilla.values) & set(control.values))
+    gain = effects.mean_effect([vanilla.values[seed] - control.values[seed] for seed in seeds])
+    return gain is not None and gain.interval(rules()["level"])[0] > 0
+
+
 def error_of(value: float, metric: str) -> float:
     """Return the error that a ratio makes sense of, from a signed value: share of wrong answers, mean square."""
     return 1.0 - value if metric == "accuracy" else -value
