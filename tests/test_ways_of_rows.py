@@ -186,6 +186,15 @@ def fake(run: Run, metric: float, nfe: float, cheapest: float | None = None, los
     )
 
 
+def write_rates(name: str) -> float:
+    """Write rows by which the learning rate of quick is the best, vanilla's 0.40 and the control's 0.30; return it."""
+    rate = experiments.get(name).budget("quick").lr
+    for run in protocol.rates(name):
+        best = 0.40 if run.overrides["lr"] == rate else 0.38
+        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    return rate
+
+
 @pytest.fixture
 def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A repository with the registration alone; keys without data, which no ladder needs here."""
@@ -202,10 +211,7 @@ def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 def test_ladders_choose_the_rate_the_weight_and_the_way_and_the_study_takes_them(laboratory: Path) -> None:
     name = "cifar10_ode"
-    rate = experiments.get(name).budget("quick").lr
-    for run in protocol.rates(name):
-        best = 0.40 if run.overrides["lr"] == rate else 0.38
-        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    rate = write_rates(name)
     accuracy = {0.03: 0.401, 0.1: 0.399, 0.3: 0.390, 1.0: 0.35}
     for run in protocol.ladders(name):
         weight = run.settings.get("weight", run.overrides.get("weight_decay"))
@@ -228,10 +234,7 @@ def test_another_weight_serves_few_evaluations_only_if_it_really_takes_fewer(
     laboratory: Path, cheapest: float, few: dict[str, Any] | None
 ) -> None:
     name = "cifar10_ode"
-    rate = experiments.get(name).budget("quick").lr
-    for run in protocol.rates(name):
-        best = 0.40 if run.overrides["lr"] == rate else 0.38
-        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    write_rates(name)
     accuracy = {0.03: 0.401, 0.1: 0.400}
     for run in protocol.ladders(name):
         weight, of_one = (
@@ -247,10 +250,7 @@ def test_another_weight_serves_few_evaluations_only_if_it_really_takes_fewer(
 
 def test_a_weight_for_few_evaluations_need_not_keep_what_no_weight_keeps(laboratory: Path) -> None:
     name = "cifar10_ode"
-    rate = experiments.get(name).budget("quick").lr
-    for run in protocol.rates(name):
-        best = 0.40 if run.overrides["lr"] == rate else 0.38
-        store.write(fake(run, 0.30 if run.regularizer == "no_dynamics" else best, 40.0))
+    write_rates(name)
     for run in protocol.ladders(name):  # all weights keep 80 percent as trained; 0.1 of one line more in a cheap way
         better = run.regularizer == "global_error" and run.settings["weight"] == 0.1
         store.write(fake(run, 0.38, 40.0, 4.0, loses=-0.001 if better else 0.001))

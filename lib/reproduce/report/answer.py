@@ -57,9 +57,9 @@ def in_a_minute(part: Evidence) -> str:
     if not penalty:
         return ""
     n = len(penalty)
-    larger = sum(alone < trained for (alone, _), (trained, _) in zip(coarser, penalty, strict=True))
+    larger = [saving for (alone, saving), (trained, _) in zip(coarser, penalty, strict=True) if alone < trained]
     sure = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
-    kept = sum(saving.verdict == COST[0] for saving in sure)
+    kept = [sum(saving.verdict == COST[0] for saving in of) for of in (larger, sure)]
     return (
         "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
         f"{n} experiments, and the largest error beside vanilla's as it was trained (likelihoods apart):\n\n"
@@ -68,8 +68,9 @@ def in_a_minute(part: Evidence) -> str:
         f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
         f"takes {_range(coarser, ' as it was trained')};\n"
         f"* **both**: a penalized model with the same freedom takes {_range(both, ' in its coarser solve')}.\n\n"
-        f"So the coarser solve alone saves more than the penalty alone in {larger} of {n}, and the penalty adds to it, "
-        f"by its interval, in {len(sure)} of {n} (gain kept in {kept} of these)."
+        f"So the coarser solve alone saves more than the penalty alone in {len(larger)} of {n} (gain kept in "
+        f"{kept[0]} of these), and the penalty adds to it, by its interval, in {len(sure)} of {n} (gain kept in "
+        f"{kept[1]} of these)."
     )
 
 
