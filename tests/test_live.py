@@ -23,6 +23,7 @@ from reproduce.live.assets import asset
 from reproduce.live.element import LARGEST, Element, html
 from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power, staircase
 from reproduce.models.fields import TimeMLP
+from reproduce.report import ladders
 from reproduce.report.page import page
 from reproduce.runs.curves import curve
 from reproduce.runs.memory import Memory
@@ -90,7 +91,7 @@ def test_densities_of_draws_have_the_area_one_and_biased_draws_go_where_steps_ar
 
 def test_the_mark_of_a_weight_is_the_mean_of_its_rows() -> None:
     name = live.measured()[0]
-    element, ladder, (vanilla, _) = live.weights(name), of_study._ladder(name), of_study.references(name)
+    element, ladder, (vanilla, _) = live.weights(name), ladders.weights(name), ladders.references(name)
     for i, line in enumerate(ladder):
         for k, (weight, rows) in enumerate(ladder[line].items()):
             mark = element.frame(0, (i, k))[0]
@@ -124,10 +125,10 @@ def test_lines_of_different_seeds_are_not_drawn_together(monkeypatch: pytest.Mon
 
 
 def test_a_ladder_that_lacks_a_seed_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = of_study.store.committed_rows
+    whole = ladders.store.committed_rows
     assert {"digits_cnf", "mnist_ode"} < set(live.measured())
     monkeypatch.setattr(
-        of_study.store,
+        ladders.store,
         "committed_rows",
         lambda stage, name: [
             row for row in whole(stage, name) if (stage, name, row.seed) != ("ladders", "digits_cnf", 2)
@@ -139,7 +140,7 @@ def test_a_ladder_that_lacks_a_seed_is_not_drawn(monkeypatch: pytest.MonkeyPatch
 
 def test_the_first_mark_of_a_ladder_is_at_the_weight_that_was_chosen() -> None:
     for name in live.measured():
-        element, weight = live.weights(name), of_study.choices()[name]["regularizers"]["local_biased"]["weight"]
+        element, weight = live.weights(name), ladders.chosen_weight(name, "local_biased")
         assert element.frame(0, element.start)[0].x[0] == weight
 
 

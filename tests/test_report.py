@@ -30,6 +30,7 @@ from reproduce.report import (
     evidence,
     front,
     history,
+    ladders,
     objections,
     page,
     papers,
@@ -119,7 +120,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
-    minute, equal, matched, printed, state, head = answer.paragraphs(part())
+    minute, equal, matched, printed, state, head = answer.paragraphs(part())  # no rows of the global penalty
     assert "takes 0.41x of vanilla's (gain kept in 1 of 1, error +0 % at most);" in minute
     assert "takes 1.00x of vanilla's as it was trained (gain kept in 1 of 1, error +0 % at most);" in minute
     assert "takes 0.02x of vanilla's in its coarser solve (gain kept in 1 of 1, error +2 % at most)." in minute
@@ -221,7 +222,7 @@ def test_why_an_endpoint_is_missed_is_told_from_the_ladders(chosen: None, home: 
         path = store.committed_path(stage, "mnist_ode")
         path.parent.mkdir(parents=True)
         path.write_text("\n".join(json.dumps(asdict(one)) for one in rows))
-    assert study.least_on_ladder("mnist_ode") == pytest.approx(0.6)
+    assert ladders.least("mnist_ode") == pytest.approx(0.6)
     said = answer.equal_tolerance(dear)
     assert "; of any weight 0.60x" in said
     assert "in 1 of 1 no weight" in said
@@ -438,7 +439,7 @@ def test_the_block_is_written_between_its_marks_and_keeps_the_times_of_other_pro
     assert front.update()
     text = readme.read_text()
     assert "![Axes.](figures/13_gain_against_cost.png)" in text
-    assert "| MNIST, neural ODE | 101 | 41 | 0.41x" in text
+    assert "| MNIST, neural ODE | 101 | **0.41x** [" in text
     assert "seeds that nobody" in " ".join(text.split())
     assert "smoke: 5.0 min" in text
 

@@ -11,8 +11,9 @@ from reproduce.live.of_memory import memory
 from reproduce.live.of_noise import rejections, trajectories
 from reproduce.live.of_one_step import one_step
 from reproduce.live.of_solves import tolerances
-from reproduce.live.of_study import measured, ways, weights
+from reproduce.live.of_study import ways, weights
 from reproduce.live.quizzes import quiz
+from reproduce.report.ladders import measured
 
 __all__ = [
     "Element",

@@ -8,51 +8,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reproduce.experiments.chosen import choices
 from reproduce.live.colors import DASHES, MUTED, of_regularizer
 from reproduce.live.element import Element
 from reproduce.live.parts import Axis, Control, Panel, Series, around, each, power
-from reproduce.report import tables
+from reproduce.report import ladders, tables
 from reproduce.report.effects import mean_effect
 from reproduce.report.study import rules
-from reproduce.runs import protocol, store
+from reproduce.runs import store
 from reproduce.runs.curves import Name, common, curve, gain_kept, value
 from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
-MAIN = ("local_unbiased", "local_biased", "global_error")
 REACH = (-0.5, 1.5)
 """Shares of the gain that are drawn; what lies outside is off the picture, and said in the sentence."""
-
-
-def measured() -> list[str]:
-    """Return the experiments whose ladders of weights have committed rows, in the order of the protocol."""
-    return [name for name in protocol.names() if _ladder(name) and references(name)[0]]
-
-
-def references(experiment: str) -> tuple[list[Row], list[Row]]:
-    """Return the held-out rows of vanilla and of the control at the learning rate of the study."""
-    lr = choices().get(experiment, {}).get("lr")
-    rows = [row for row in store.committed_rows("rates", experiment) if row.budget["lr"] == lr]
-    return [row for row in rows if row.regularizer == VANILLA], [row for row in rows if row.regularizer == CONTROL]
-
-
-def _ladder(experiment: str) -> dict[str, dict[float, list[Row]]]:
-    """Return line -> weight -> held-out rows, of the lines that were tried with the weights of 'local_biased'."""
-    found: dict[str, dict[float, list[Row]]] = {}
-    for row in store.committed_rows("ladders", experiment):
-        if row.regularizer in MAIN and "weight" in row.settings:
-            found.setdefault(row.regularizer, {}).setdefault(float(row.settings["weight"]), []).append(row)
-    tried, seeds = set(found.get("local_biased", {})), set(registered()["seeds"]["ladder"])
-    whole = {line for line, of in found.items() if all({row.seed for row in rows} == seeds for rows in of.values())}
-    return {line: dict(sorted(found[line].items())) for line in MAIN if line in whole and set(found[line]) == tried}
 
 
 def weights(experiment: str) -> Element:
     """Return the element of a ladder: choose penalty and weight, see evaluations and the gain that is kept.
 
     Args:
-        experiment: one of `measured()`.
+        experiment: one of `ladders.measured()`.
 
     Raises:
         ValueError: there are no committed rows of its ladders.
@@ -60,14 +35,16 @@ def weights(experiment: str) -> Element:
     Rows: the stage `ladders` of the study, on held-out training data, solved as trained; vanilla and control beside
     them are those of the stage `rates`.
     """
-    ladder, (vanilla, control) = _ladder(experiment), references(experiment)
+    ladder, (vanilla, control) = ladders.weights(experiment), ladders.references(experiment)
     if not ladder or not vanilla or not control:
-        raise ValueError(f"experiment: expected one of {measured()}, whose ladders have rows, found {experiment!r}")
+        raise ValueError(
+            f"experiment: expected one of {ladders.measured()}, whose ladders have rows, found {experiment!r}"
+        )
     lines, tried = list(ladder), list(next(iter(ladder.values())))
     own = statistics.fmean(row.nfe for row in vanilla)
     rungs = each(lambda i, k: ladder[lines[i]][tried[k]], len(lines), len(tried))
-    kept = {index: _kept(rows, vanilla, control) for index, rows in rungs.items()}
-    chosen = choices().get(experiment, {}).get("regularizers", {}).get("local_biased", {}).get("weight")
+    kept = {index: ladders.kept(rows, vanilla, control) for index, rows in rungs.items()}
+    chosen = ladders.chosen_weight(experiment, "local_biased")
     start = (lines.index("local_biased"), tried.index(chosen) if chosen in tried else len(tried) // 2)
     controls = (
         Control("line", "penalty", tuple(tables.label(line) for line in lines), start[0], "menu"),
@@ -98,12 +75,6 @@ def weights(experiment: str) -> Element:
         "vanilla's gain over the control that is kept. A line for each penalty, a dashed one for vanilla. Shown: "
         f"{texts[start]}",
     )
-
-
-def _kept(rows: Sequence[Row], vanilla: Sequence[Row], control: Sequence[Row]) -> list[float]:
-    """Return the share of vanilla's mean gain that each row keeps; NaN where vanilla gains nothing."""
-    found = [[value(row) for row in group] for group in (vanilla, control)]
-    return [gain_kept([value(row)], *found) for row in rows]
 
 
 def _rung_panel(
@@ -145,7 +116,7 @@ def ways(experiment: str) -> Element:
     """Return the element of ways to solve: choose method and tolerance, see what vanilla and penalized models cost.
 
     Args:
-        experiment: one of `measured()`.
+        experiment: one of `ladders.measured()`.
 
     Raises:
         ValueError: there are no committed rows of its ladders.
@@ -156,7 +127,9 @@ def ways(experiment: str) -> Element:
     lines, source = _solved(experiment)
     control = lines.pop(CONTROL, [])
     if len(lines) < 2 or not control:
-        raise ValueError(f"experiment: expected one of {measured()}, whose ladders have rows, found {experiment!r}")
+        raise ValueError(
+            f"experiment: expected one of {ladders.measured()}, whose ladders have rows, found {experiment!r}"
+        )
     found = {line: _means(rows, lines[VANILLA], control) for line, rows in lines.items()}
     methods = list(dict.fromkeys(method for method, tolerance, _ in found[VANILLA] if tolerance is not None))
     at = sorted({tol for of in found.values() for _, tol, _ in of if tol is not None}, reverse=True)
@@ -185,14 +158,15 @@ def _solved(experiment: str) -> tuple[dict[str, list[Row]], str]:
     of: dict[str, list[Row]] = {}
     for row in store.committed_rows("study", experiment):
         of.setdefault(row.regularizer, []).append(row)
-    lines = {line: of[line] for line in (VANILLA, *MAIN, CONTROL) if line in of}
+    lines = {line: of[line] for line in (VANILLA, *ladders.LINES, CONTROL) if line in of}
     seeds = set(registered()["seeds"]["study"])
     if {VANILLA, CONTROL} < set(lines) and all({row.seed for row in rows} == seeds for rows in lines.values()):
         return lines, "Rows of the study, on test data"
-    vanilla, control = references(experiment)
-    chosen = choices().get(experiment, {}).get("regularizers", {})
-    tried = _ladder(experiment)
-    picked = {line: tried[line].get(float(chosen.get(line, {}).get("weight", math.nan)), []) for line in tried}
+    vanilla, control = ladders.references(experiment)
+    picked = {
+        line: of.get(ladders.chosen_weight(experiment, line) or math.nan, [])
+        for line, of in ladders.weights(experiment).items()
+    }
     lines = {VANILLA: vanilla, **{line: rows for line, rows in picked.items() if rows}, CONTROL: control}
     return {line: rows for line, rows in lines.items() if rows}, "Rows of the ladders, on held-out training data"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
-from reproduce.report import study, tables
+from reproduce.report import ladders, study, tables
 from reproduce.report.evidence import Evidence
 from reproduce.runs.curves import curve
 from reproduce.runs.store import Row
@@ -41,11 +42,7 @@ def gains(part: Evidence, *, what: str = "evaluations") -> Figure:
         ax.set_ylabel("")
     for ax in axes[::3]:
         ax.set_ylabel("share of vanilla's gain kept")
-    handles = [
-        Line2D([], [], color=of.color, marker=of.marker, linestyle=of.dash, label=tables.label(name))
-        for name in tables.in_order(seen)
-        for of in [look(name)]
-    ]
+    handles = [_handle(name) for name in tables.in_order(seen)]
     if handles:
         fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
     return fig
@@ -92,6 +89,47 @@ def gain_against_cost(
     sure = study.gain_is_sure([row for row in rows if row.experiment == experiment], experiment)
     ax.set_title(tables.title(experiment) + ("" if sure else "\n(vanilla's gain is not sure)"), fontsize="medium")
     return ax
+
+
+def ladders_of(names: Sequence[str]) -> Figure:
+    """Draw the ladders of the local penalties and of the global one: what each weight costs, and what it keeps.
+
+    Every weight is a mark, the mean over the seeds of the ladders on held-out data, solved as it was trained; lines
+    join them from the lightest to the heaviest, and a ring marks the weight that was chosen. The dotted line is what a
+    choice has to keep.
+
+    Args:
+        names: experiments, one panel each.
+    """
+    fig, axes = panels(len(names), width=4.2, height=3.4)
+    for ax, name in zip(axes, names, strict=True):
+        vanilla, control = ladders.references(name)
+        own = look(tables.VANILLA)
+        ax.plot(fmean(row.nfe for row in vanilla), 1.0, color=own.color, marker=own.marker, ms=8, linestyle="none")
+        for line, rungs in ladders.rungs(name).items():
+            seen, chosen = look(line), ladders.chosen_weight(name, line)
+            at = {
+                w: (fmean(r.nfe for r in rows), fmean(ladders.kept(rows, vanilla, control)))
+                for w, rows in rungs.items()
+            }
+            ax.plot(
+                *zip(*at.values(), strict=True), color=seen.color, marker=seen.marker, linestyle=seen.dash, alpha=0.8
+            )
+            if chosen in at:
+                ax.plot(*at[chosen], color=seen.color, marker="o", ms=13, fillstyle="none", linestyle="none")
+        ax.axhline(study.rules()["held_out_gain"], color="0.4", linewidth=1, linestyle=":")
+        ax.set(title=tables.title(name), xlabel="evaluations of f for one prediction")
+    for ax in axes[::3]:
+        ax.set_ylabel("share of vanilla's gain kept")
+    if names:
+        lines = (tables.VANILLA, *ladders.LINES)
+        fig.legend(handles=[_handle(line) for line in lines], loc="outside lower center", ncols=4, fontsize="small")
+    return fig
+
+
+def _handle(line: str) -> Line2D:
+    seen = look(line)
+    return Line2D([], [], color=seen.color, marker=seen.marker, linestyle=seen.dash, label=tables.label(line))
 
 
 def ways(rows: Sequence[Row], *, ax: Axes | None = None) -> Axes:

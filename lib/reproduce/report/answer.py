@@ -9,7 +9,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from reproduce.report import study, tables
+from reproduce.report import ladders, study, tables
+from reproduce.report.against_global import in_words
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving, rules
 from reproduce.report.study_tables import FORM_TITLES, ratio_text
@@ -47,7 +48,7 @@ def in_a_minute(part: Evidence) -> str:
     both: list[tuple[float, Saving]] = []
     for name in part.complete():
         equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
-        vanilla, ours, _ = _matched(part, name)
+        vanilla, ours = _matched(part, name)
         own = study.lines_of(part.of(name)).get((name, VANILLA))
         if LOCAL[0] not in equal or vanilla is None or ours is None or own is None:
             continue
@@ -64,7 +65,7 @@ def in_a_minute(part: Evidence) -> str:
     return (
         "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
         f"{n} experiments, and the largest error beside vanilla's as it was trained (likelihoods apart):\n\n"
-        f"* **the penalty**: a model with the {_draw(LOCAL[0])} local penalty, solved as it was trained, takes "
+        f"* **the penalty**: a model with the {tables.draw(LOCAL[0])} local penalty, solved as it was trained, takes "
         f"{_range(penalty)};\n"
         f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
         f"takes {_range(coarser, ' as it was trained')};\n"
@@ -106,7 +107,7 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     found = {name: {s.line: s for s in study.equal_tolerance(part.rows, name) if s.line in LOCAL} for name in names}
     reached = {line: [n for n in names if line in found[n] and found[n][line].reached(at_most)] for line in LOCAL}
     missed = [name for name in names if not any(name in able for able in reached.values())]
-    counts = ", ".join(f"{_draw(line)} in {len(able)}" for line, able in reached.items())
+    counts = ", ".join(f"{tables.draw(line)} in {len(able)}" for line, able in reached.items())
     said = (
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
         f"in {len(names) - len(missed)} of {len(names)} experiments where dynamics matter (hoped for: "
@@ -115,9 +116,9 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
     )
     if not in_full or not missed:
         return said
-    least = {name: ratio for name in missed if (ratio := study.least_on_ladder(name)) is not None}
+    least = {name: ratio for name in missed if (ratio := ladders.least(name)) is not None}
     told = [
-        f"* {title(name)}: {', '.join(f'{_draw(line)} {_ratio(of):.2f}x' for line, of in found[name].items())}"
+        f"* {title(name)}: {', '.join(f'{tables.draw(line)} {_ratio(of):.2f}x' for line, of in found[name].items())}"
         + (f"; of any weight {least[name]:.2f}x" if name in least else "")
         for name in missed
     ]
@@ -133,30 +134,26 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
 def matched_error(part: Evidence) -> str:
     """Say in how many experiments the local penalty halves the evaluations with the same freedom for both sides."""
     at_most, found = rules()["matched_error"], {name: _matched(part, name) for name in part.complete()}
-    solved = {name: ours for name, (vanilla, ours, _) in found.items() if vanilla is not None and ours is not None}
+    solved = {name: ours for name, (vanilla, ours) in found.items() if vanilla is not None and ours is not None}
     reached = sum(ours.reached(at_most) for ours in solved.values())
     unsolved = "; ".join(title(name) for name in found if name not in solved)
-    plain = [
-        [of for of in (found[name][0], found[name][2]) if of and of.evaluations <= solved[name].evaluations]
-        for name in solved
-    ]
-    kept = sum(any(saving.verdict == COST[0] for saving in of) for of in plain)
     rest = f" The way that was chosen for one side solves no seed of: {unsolved}." if unsolved else ""
+    plain = [of for of in study.as_cheap(part.rows, part.complete()).values() if of]
+    kept = sum(any(saving.verdict == COST[0] for saving in of) for of in plain)
     return (
         "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
         f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
         f"evaluations, with the gain kept, in {reached} of {len(found)} experiments (hoped for: {HOPED['matched']}). "
         f"Without any penalty, plain or with weight decay, a model takes as few as it or fewer in "
-        f"{sum(map(bool, plain))} of {len(solved)} (gain kept in {kept} of these).{rest}"
+        f"{len(plain)} of {len(solved)} (gain kept in {kept} of these).{rest}"
     )
 
 
-def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None, Saving | None]:
-    """Return vanilla, the local penalty and the weight decay that the ladders chose, each solved in its chosen way."""
+def _matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | None]:
+    """Return vanilla and the local penalty that the ladders chose, each solved in its chosen way."""
     ways = study.chosen_ways(experiment)
     found = {saving.line: saving for saving in study.matched_error(part.rows, experiment, ways)}
-    ours, decay = (study.chosen_line(experiment, among) for among in (study.PENALIZED, study.DECAYED))
-    return found.get(VANILLA), found.get(ours or ""), found.get(decay or "")
+    return found.get(VANILLA), found.get(study.chosen_line(experiment, study.PENALIZED) or "")
 
 
 def printed(judged: Sequence[Verdict]) -> str:
@@ -186,12 +183,12 @@ def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
 
 
 def paragraphs(part: Evidence) -> list[str]:
-    """Return the answer: in a minute, equal tolerance, matched error, the papers' claims, how much there is, a lead."""
+    """Return the answer: in short, endpoints, local against global, the papers' claims, how much there is, a lead."""
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
-    said = (in_a_minute(part), equal_tolerance(part), matched_error(part), printed(judged), state(part), HEAD)
-    return [text for text in said if text]
+    found = (in_a_minute(part), equal_tolerance(part), matched_error(part), in_words(part.rows, part.complete()))
+    return [text for text in (*found, printed(judged), state(part), HEAD) if text]
 
 
 def in_short(part: Evidence) -> pd.DataFrame:
@@ -199,7 +196,7 @@ def in_short(part: Evidence) -> pd.DataFrame:
     lines = []
     for name in part.complete():
         equal = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
-        vanilla, ours, _ = _matched(part, name)
+        vanilla, ours = _matched(part, name)
         if LOCAL[0] not in equal or vanilla is None or ours is None:
             continue
         own, trained = equal[LOCAL[0]], fmean(study.lines_of(part.of(name))[name, VANILLA].costs["nfe"].values())
@@ -233,7 +230,3 @@ def _cost(saving: Saving) -> str:
         return f"{saving.evaluations:.3g} (as in training)"
     star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"
     return f"{saving.evaluations:.3g} ({words(saving.way)}{star})"
-
-
-def _draw(line: str) -> str:
-    return line.removeprefix("local_")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import answer, history, tables
+from reproduce.report import against_global, answer, history, tables
 from reproduce.report.evidence import Evidence, study
-from reproduce.report.study import ledger
+from reproduce.report.study import LOCAL, ledger
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
@@ -65,7 +65,8 @@ def _answer(part: Evidence) -> str:
     found = ledger(part.judged())
     table = tables.markdown(answer.in_short(part))
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
-    first = [text for text in (answer.in_a_minute(part), equal, matched, answer.HEAD) if text]
+    beside = against_global.in_words(part.rows, part.complete(), LOCAL[:1])
+    first = [text for text in (answer.in_a_minute(part), equal, matched, beside, answer.HEAD) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 

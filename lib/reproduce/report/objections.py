@@ -6,7 +6,7 @@ from collections import Counter
 
 from reproduce.report import study
 from reproduce.report.evidence import Evidence
-from reproduce.report.tables import VANILLA, title
+from reproduce.report.tables import title
 from reproduce.report.verdicts import COST
 from reproduce.runs.registered import registered
 
@@ -20,14 +20,9 @@ def objections(part: Evidence) -> list[str]:
 
 
 def _not_the_penalty(part: Evidence) -> str:
-    as_cheap, names = [], part.complete()
-    for name in names:
-        found = {saving.line: saving for saving in study.matched_error(part.rows, name, study.chosen_ways(name))}
-        ours = found.get(study.chosen_line(name, study.PENALIZED) or "")
-        plain = [found[line] for line in (VANILLA, *study.DECAYED) if line in found]
-        others = [saving for saving in plain if not saving.failed and saving.cost != COST[1]]
-        if ours is not None and any(saving.evaluations <= ours.evaluations for saving in others):
-            as_cheap.append(title(name))
+    names = part.complete()
+    of = study.as_cheap(part.rows, names)
+    as_cheap = [title(name) for name, plain in of.items() if any(saving.cost != COST[1] for saving in plain)]
     which = f": {', '.join(as_cheap)}" if as_cheap else ""
     return (
         "**Is it the penalty?** Plain vanilla or vanilla with weight decay, each solved in its own chosen way, takes "

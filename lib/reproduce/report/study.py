@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any
 
 from reproduce import checkout
@@ -15,7 +14,7 @@ from reproduce.report.effects import Effect, Seeds
 from reproduce.report.verdicts import COST, Line, Lines, Verdict
 from reproduce.runs.curves import Name, common, curve, name, own_way, value
 from reproduce.runs.registered import registered
-from reproduce.runs.store import CONTROL, VANILLA, Row, committed_rows
+from reproduce.runs.store import CONTROL, VANILLA, Row
 
 
 def rules() -> dict[str, Any]:
@@ -58,23 +57,6 @@ def chosen_line(experiment: str, among: Sequence[str]) -> str | None:
     able = {line: of for line, of in gains.items() if line in among and of["held_out_gain"] >= asked}
     able = able or {line: of for line, of in gains.items() if line in among}
     return min(able, key=lambda line: (able[line]["evaluations"], -able[line]["held_out_gain"]), default=None)
-
-
-def least_on_ladder(experiment: str) -> float | None:
-    """Return the fewest evaluations of any weight of the local penalties over vanilla's, solved as in training.
-
-    Both are means over the seeds of the ladders, on held-out data, at the learning rate that was chosen. None where
-    such rows are missing.
-    """
-    lr = chosen(experiment).get("lr")
-    vanilla = [
-        row.nfe for row in committed_rows("rates", experiment) if row.regularizer == VANILLA and row.budget["lr"] == lr
-    ]
-    rungs: dict[str, list[float]] = {}
-    for row in committed_rows("ladders", experiment):
-        if row.regularizer in LOCAL and row.budget["lr"] == lr:
-            rungs.setdefault(f"{row.regularizer} {json.dumps(row.settings, sort_keys=True)}", []).append(row.nfe)
-    return min(map(fmean, rungs.values())) / fmean(vanilla) if vanilla and rungs else None
 
 
 def lines_of(rows: Sequence[Row]) -> Lines:
@@ -193,6 +175,21 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
     return [replace(saving, failed=failed[line]) for line, saving in savings.items()]
 
 
+def as_cheap(rows: Sequence[Row], experiments: Sequence[str]) -> dict[str, list[Saving]]:
+    """Return, by experiment, the lines without a penalty that take no more evaluations than the chosen local penalty.
+
+    Each is solved in its chosen way. Experiments whose penalty has no way are left out, and so are ways that some seeds
+    do not solve.
+    """
+    found = {}
+    for experiment in experiments:
+        savings = {saving.line: saving for saving in matched_error(rows, experiment, chosen_ways(experiment))}
+        if (ours := savings.get(chosen_line(experiment, PENALIZED) or "")) is not None:
+            plain = [savings[line] for line in (VANILLA, *DECAYED) if line in savings]
+            found[experiment] = [one for one in plain if not one.failed and one.evaluations <= ours.evaluations]
+    return found
+
+
 def _saving(
     experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line], metric: str
 ) -> Saving:
@@ -201,7 +198,7 @@ def _saving(
     cost, kept = verdicts.NOT_RUN, (math.nan, math.nan, math.nan)
     if vanilla is not None:
         ratio = effects.log_ratio(nfe, vanilla.costs["nfe"])
-        worse = _worse(values, vanilla.values, metric)
+        worse = worse_by(values, vanilla.values, metric)
         if control is not None:
             lost = effects.lost_beyond(values, vanilla.values, control.values, share=given["gain"])
             kept = effects.kept_interval(values, vanilla.values, control.values, level=given["level"])
@@ -211,7 +208,7 @@ def _saving(
     return Saving(experiment, line, way, mean, ratio, kept, cost, worse, metric, len(nfe))
 
 
-def _worse(values: Seeds, vanilla: Seeds, metric: str) -> Effect | None:
+def worse_by(values: Seeds, vanilla: Seeds, metric: str) -> Effect | None:
     """Return how much worse values are than vanilla's: see `Saving.worse`."""
     if metric == "log_likelihood":
         return effects.mean_effect([vanilla[seed] - values[seed] for seed in sorted(set(values) & set(vanilla))])

@@ -53,6 +53,11 @@ def title(experiment: str) -> str:
     return TITLES.get(experiment, experiment)
 
 
+def draw(line: str) -> str:
+    """Return how a local penalty draws its time: 'biased', 'unbiased'."""
+    return line.removeprefix("local_")
+
+
 def label(regularizer: str) -> str:
     """Return the name for readers of a regularizer, of a sum ("a+b"), or of a variant ("a:variant")."""
     base, _, variant = regularizer.partition(":")

@@ -1,0 +1,150 @@
+"""Ladders of weights, and the local penalties beside the global one: numbers are those that the rows are made with."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+from rows import ROW
+
+from reproduce.plots import study as plots_study
+from reproduce.report import against_global, evidence, ladders, study
+from reproduce.runs import store
+from reproduce.runs.store import Row
+
+NFE = {"none": 100.0, "no_dynamics": 0.0, "global_error": 40.0, "local_biased": 44.0, "local_unbiased": 40.0}
+TRAIN = {"none": 10.0, "no_dynamics": 1.0, "global_error": 10.0, "local_biased": 13.0, "local_unbiased": 9.0}
+ACCURACY = {"none": 0.95, "no_dynamics": 0.85, "global_error": 0.95, "local_biased": 0.96, "local_unbiased": 0.94}
+BUDGET = {"rtol": 1e-7, "method": "tsit5", "fixed_steps": None, "lr": 0.012}
+
+
+def row(name: str, seed: int) -> Row:
+    """A row of a line whose evaluations and times are those above, times a factor that is the seed's own."""
+    factor = math.exp(0.1 * (seed % 3))
+    return replace(
+        ROW,
+        regularizer=name,
+        seed=seed,
+        budget=BUDGET,
+        metrics={"accuracy": ACCURACY[name]},
+        nfe=NFE[name] * factor,
+        seconds={"train": TRAIN[name] * factor, "predict": 0.1},
+    )
+
+
+ROWS = [row(name, seed) for name in NFE for seed in range(10, 20)]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without committed rows; ladders chose a weight of 1 for the biased penalty at a rate of 0.012."""
+    monkeypatch.setattr(store, "COMMITTED", str(tmp_path))
+    chosen = {"lr": 0.012, "regularizers": {"local_biased": {"weight": 1.0}}}
+    monkeypatch.setattr(study, "chosen", lambda name: chosen if name == "mnist_ode" else {})
+    return tmp_path
+
+
+def commit(stage: str, rows: list[Row]) -> None:
+    path = store.committed_path(stage, "mnist_ode")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(json.dumps(asdict(one)) for one in rows))
+
+
+def rungs(line: str, costs: dict[float, float], seeds: tuple[int, ...] = (0, 1, 2)) -> list[Row]:
+    made = [(weight, nfe, seed) for weight, nfe in costs.items() for seed in seeds]
+    return [replace(row(line, seed), settings={"weight": weight}, nfe=nfe) for weight, nfe, seed in made]
+
+
+# Local against global
+
+
+def test_a_local_penalty_is_compared_with_the_global_one_in_pairs_of_one_seed(home: Path) -> None:
+    biased, unbiased = against_global.compared(ROWS, "mnist_ode")
+    assert (biased.ours.line, unbiased.ours.line) == ("local_biased", "local_unbiased")
+    for effect, ratio in (
+        (biased.evaluations, 1.1),
+        (biased.training, 1.3),
+        (biased.worse, 0.04 / 0.05),
+        (unbiased.evaluations, 1.0),
+        (unbiased.training, 0.9),
+        (unbiased.worse, 0.06 / 0.05),
+    ):
+        assert effect is not None
+        assert math.exp(effect.mean) == pytest.approx(ratio)
+        assert effect.error < 1e-12  # the seeds' own factors are those of both sides
+
+
+def test_the_sentence_counts_by_the_interval_of_each_comparison(home: Path) -> None:
+    said = against_global.in_words(ROWS, ["mnist_ode"])
+    assert "the biased local one takes 1.10x of its evaluations (less in 0 of 1, more in 1)" in said
+    assert "1.30x of its time of training (less in 0 of 1, more in 1), with an error that is smaller in 1 of 1," in said
+    assert "the unbiased local one takes 1.00x of its evaluations (less in 0 of 1, more in 0)" in said
+    assert "0.90x of its time of training (less in 1 of 1, more in 0), with an error that is smaller in 0 of 1," in said
+    spread = [replace(one, nfe=one.nfe * (2.0 if one.seed % 2 else 0.6)) if one.regularizer == "local_biased" else one
+              for one in ROWS]  # fmt: skip
+    assert "of its evaluations (less in 0 of 1, more in 0) and 1.30x" in against_global.in_words(spread, ["mnist_ode"])
+
+
+def test_the_table_has_both_sides_with_their_weights(home: Path) -> None:
+    biased, _ = against_global.table(ROWS, ["mnist_ode"]).to_dict("records")
+    assert biased["weight"] == "1 (global not chosen)"
+    assert biased["over global's"].startswith("1.10")
+    assert biased["gain kept"].startswith("1.10 [")
+    assert biased["global's"] == "1.00 [1.00, 1.00]: kept"
+    assert biased["error"].startswith("-20.0 %")
+
+
+def test_without_rows_of_the_global_penalty_nothing_is_said() -> None:
+    without = [one for one in ROWS if one.regularizer != "global_error"]
+    assert against_global.in_words(without, ["mnist_ode", "physionet"]) == ""
+    assert against_global.table(without, ["mnist_ode", "physionet"]).empty
+
+
+# Ladders
+
+
+def test_a_ladder_has_the_rows_of_the_chosen_rate_and_of_every_seed(home: Path) -> None:
+    other = [replace(one, budget=BUDGET | {"lr": 0.006}) for one in rungs("global_error", {1.0: 50.0})]
+    short = rungs("local_unbiased", {1.0: 50.0}, seeds=(0, 1))
+    commit("ladders", [*rungs("local_biased", {1.0: 60.0, 0.1: 80.0}), *other, *short])
+    found = ladders.rungs("mnist_ode")
+    assert {line: list(of) for line, of in found.items()} == {"local_biased": [0.1, 1.0]}
+    assert ladders.measured() == []  # no rows of vanilla yet
+    commit("rates", [row(name, seed) for name in ("none", "no_dynamics") for seed in (0, 1, 2)])
+    assert ladders.measured() == ["mnist_ode"]
+    assert len(ladders.rows_of(["mnist_ode"])) == 12
+
+
+def test_the_least_of_a_ladder_is_that_of_the_local_penalties(home: Path) -> None:
+    assert ladders.least("mnist_ode") is None
+    vanilla = [replace(row("none", seed), nfe=100.0) for seed in (0, 1, 2)]
+    commit("rates", vanilla)
+    commit("ladders", [*rungs("local_biased", {0.1: 80.0, 1.0: 60.0}), *rungs("global_error", {0.3: 20.0})])
+    assert ladders.least("mnist_ode") == pytest.approx(0.6)
+    assert list(ladders.weights("mnist_ode")) == ["local_biased"]  # the global one was tried with other weights
+
+
+def test_the_picture_has_a_mark_for_each_weight_and_a_ring_at_the_choice(home: Path) -> None:
+    commit("rates", [row(name, seed) for name in ("none", "no_dynamics") for seed in (0, 1, 2)])
+    commit("ladders", [*rungs("local_biased", {0.1: 80.0, 1.0: 60.0}), *rungs("global_error", {0.3: 20.0})])
+    fig = plots_study.ladders_of(["mnist_ode"])
+    vanilla, biased, ring, other, _ = fig.axes[0].lines
+    assert vanilla.get_ydata()[0] == 1.0
+    assert list(biased.get_xdata()) == [80.0, 60.0]
+    assert list(biased.get_ydata()) == pytest.approx([1.1, 1.1])
+    assert list(ring.get_xdata()) == [60.0]
+    assert list(other.get_xdata()) == [20.0]
+    plt.close(fig)
+    assert plots_study.ladders_of([]).axes[0].texts[0].get_text() == "no rows yet"
+    plt.close("all")
+
+
+def test_the_studys_own_ladders_are_whole() -> None:
+    """Every experiment whose study is complete has ladders of both local penalties and of the global one."""
+    for name in evidence.study().complete():
+        assert set(ladders.rungs(name)) == set(ladders.LINES)
+        assert ladders.chosen_weight(name, "global_error") in ladders.rungs(name)["global_error"]
