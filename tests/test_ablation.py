@@ -6,9 +6,11 @@ import math
 from dataclasses import replace
 from itertools import product
 
+import matplotlib.pyplot as plt
 import pytest
 from rows import ROW
 
+from reproduce.plots import ablation as pictures
 from reproduce.report import ablation
 from reproduce.report.ablation import CHOICES, Form, form_of
 from reproduce.runs import protocol
@@ -48,17 +50,21 @@ def test_every_line_of_the_registered_ablation_names_a_form_and_no_two_the_same(
 
 
 def test_the_effect_of_a_choice_is_that_of_the_crossed_design() -> None:
-    found = ablation.ingredients(crossed(), "mnist_ode")
+    found = ablation.ingredients(crossed())
     assert {name: effect.mean for name, effect in found.items()} == pytest.approx(EFFECTS, abs=1e-12)
     assert all(effect.error < 1e-12 for effect in found.values())  # equal in each seed
     said = ablation.in_words(crossed(), "mnist_ode")
-    assert "first stage, held constant: 2.01x" in said
-    assert "step, an initial step: 0.67x" in said
+    assert "* first stage, *held constant* for *differentiated*: evaluations 2.01x" in said
+    assert "* step, *an initial step* for *the solver's own*: evaluations 0.67x" in said
+    errors = ablation.ingredients(crossed(), "error")
+    assert [effect.mean for effect in errors.values()] == pytest.approx([0.0] * 4, abs=1e-12)
+    worse = [replace(row, metrics={"accuracy": 0.8}) if "held" in row.regularizer else row for row in crossed()]
+    assert math.exp(ablation.ingredients(worse, "error")["first stage"].mean) == pytest.approx(2.0)
 
 
 def test_a_form_without_its_partner_enters_no_effect_and_an_ablation_with_gaps_is_not_told() -> None:
     held = [row for row in crossed() if "held" not in row.regularizer]
-    assert set(ablation.ingredients(held, "mnist_ode")) == {"sampling", "step", "size"}
+    assert set(ablation.ingredients(held)) == {"sampling", "step", "size"}
     for rows in ([], held, crossed()[:-1]):
         assert ablation.in_words(rows, "mnist_ode") == "MNIST, neural ODE: the ablation is not run, or not complete."
         assert ablation.table(rows, "mnist_ode").empty
@@ -72,3 +78,18 @@ def test_the_table_has_a_line_for_each_form_with_its_choices_and_its_weight() ->
     assert list(first[1:5]) == [of[0] for of in CHOICES.values()]
     assert (first["weight"], first["gain kept"]) == ("0.3", "1.00 [1.00, 1.00]")
     assert form_of("local_biased:solver") == Form((False, False, False, False))
+
+
+def test_the_picture_has_a_mark_for_each_form_and_two_for_each_choice() -> None:
+    fig = pictures.crossed(crossed(), "mnist_ode")
+    effects, forms = fig.axes
+    marks = [line for line in effects.lines if line.get_marker() in ("o", "D")]
+    assert [float(line.get_xdata()[0]) for line in marks[:4]] == pytest.approx([math.exp(x) for x in EFFECTS.values()])
+    assert len(marks) == 8
+    drawn = {(line.get_color(), line.get_marker(), line.get_fillstyle()) for line in forms.lines
+             if line.get_marker() in pictures.MARKS.values()}  # fmt: skip
+    assert len(drawn) == 16
+    plt.close(fig)
+    none = pictures.crossed(crossed()[:-1], "mnist_ode")
+    assert [text.get_text() for ax in none.axes for text in ax.texts] == ["no rows yet"]
+    plt.close(none)

@@ -14,6 +14,7 @@ from reproduce.report.effects import Effect
 from reproduce.report.study import Saving
 from reproduce.report.study_tables import kept_text, ratio_text
 from reproduce.runs import store
+from reproduce.runs.curves import value
 from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
@@ -86,15 +87,16 @@ def table(rows: Sequence[Row], experiment: str) -> pd.DataFrame:
     )
 
 
-def ingredients(rows: Sequence[Row], experiment: str) -> Mapping[str, Effect]:
-    """Return, for each of CHOICES, how the logarithm of the evaluations changes with the second choice.
+def ingredients(rows: Sequence[Row], what: str = "evaluations") -> Mapping[str, Effect]:
+    """Return, for each of CHOICES, how the logarithm of evaluations, or of 'error', changes with the second choice.
 
     The mean over all other choices, of differences within a seed; its error is that over seeds.
     """
     at: dict[Form, dict[int, float]] = {}
     for row in rows:
         if (form := form_of(row.regularizer)) is not None:
-            at.setdefault(form, {})[row.seed] = math.log(row.nfe)
+            number = row.nfe if what == "evaluations" else study.error_of(value(row), row.metric)
+            at.setdefault(form, {})[row.seed] = math.log(number)
     found = {}
     for i, name in enumerate(CHOICES):
         pairs = [(of, at.get(_other(form, i))) for form, of in at.items() if not form.second[i]]
@@ -115,9 +117,13 @@ def in_words(rows: Sequence[Row], experiment: str) -> str:
     """Say what each choice does to the evaluations; that there is nothing to say without rows."""
     if not complete(rows):
         return f"{tables.title(experiment)}: the ablation is not run, or not complete."
-    found = ingredients(rows, experiment)
-    told = "; ".join(f"{name}, {CHOICES[name][1]}: {ratio_text(effect)}" for name, effect in found.items())
+    cost, error = ingredients(rows), ingredients(rows, "error")
+    told = [
+        f"* {name}, *{CHOICES[name][1]}* for *{CHOICES[name][0]}*: evaluations {ratio_text(effect)}, "
+        f"error {ratio_text(error[name])}"
+        for name, effect in cost.items()
+    ]
     return (
-        f"{tables.title(experiment)}: evaluations with the second choice over those with the first, all else crossed, "
-        f"each form at the weight of its own ladder: {told}."
+        f"**{tables.title(experiment)}**: what the second choice takes of the first one's, in the mean over all else "
+        f"crossed, each form at the weight of its own ladder:\n\n" + "\n".join(told)
     )
