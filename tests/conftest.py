@@ -1,16 +1,19 @@
-"""Shared by all tests: one thread, fields that count, small problems with known solutions."""
+"""Shared by all tests: one thread, fields that count, small problems with known solutions, folders without rows."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from study_rows import FEW, TIGHT
 from torch import Tensor, nn
 
 from reproduce import checkout
 from reproduce.data import registry
 from reproduce.models.fields import TimeMLP
+from reproduce.report import study
 
 
 class Counting(nn.Module):
@@ -56,3 +59,28 @@ def mlp() -> Counting:
 def y0() -> Tensor:
     """A batch of four states in R^3."""
     return torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def rowless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root folder with the reference data, without rows."""
+    shutil.copytree(
+        checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference", ignore=lambda *_: {"measured"}
+    )
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ladders that chose the tight way for vanilla and one midpoint step for the biased penalty."""
+    of = {
+        "lr": 0.012,
+        "ways": {"none": list(TIGHT), "local_biased": list(FEW)},
+        "gains": {
+            "none": {"evaluations": 100.0, "held_out_gain": 1.0},
+            "local_biased": {"evaluations": 2.0, "held_out_gain": 0.99},
+            "local_unbiased": {"evaluations": 1.0, "held_out_gain": 0.5},
+        },
+    }
+    monkeypatch.setattr(study, "chosen", lambda name: of if name == "mnist_ode" else {})

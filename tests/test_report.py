@@ -1,4 +1,4 @@
-"""The report: the study's sentences and tables say what is missing, the README's block, one page, figures."""
+"""The report: a reader's rows beside the study, tables that say what is missing, one page, figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from base64 import b64encode
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,27 +18,21 @@ import nbformat
 import pytest
 from nbformat import v4
 from rows import ROW
+from study_rows import ROWS, part
 
-from reproduce import checkout, cli, plots
-from reproduce.notebooks.outcome import Outcome
+from reproduce import checkout, plots
 from reproduce.plots import report as plots_report
 from reproduce.plots import study as plots_study
 from reproduce.report import (
     answer,
     claims,
     evidence,
-    front,
-    history,
-    ladders,
-    objections,
     page,
     papers,
-    publish,
     report,
     study,
     study_tables,
 )
-from reproduce.report.effects import Effect
 from reproduce.report.evidence import HERE, STUDY, Evidence
 from reproduce.report.verdicts import NOT_RUN
 from reproduce.runs import protocol, store
@@ -48,216 +41,12 @@ from reproduce.runs.run import needed
 from reproduce.runs.store import Row
 
 RULES = claims.book()
-MADE = {"commit": "0123456789", "made": "2026-01-01T00:00:00Z"}
-COSTS = {"none": 100.0, "local_biased": 40.0, "local_unbiased": 60.0, "no_dynamics": 0.0}
-FEW, TIGHT = ("midpoint", None, 1), ("tsit5", 1e-7, None)
-
-
-def row(name: str, seed: int, experiment: str = "mnist_ode") -> Row:
-    accuracy = (0.85 if name == "no_dynamics" else 0.95) + 1e-3 * (seed % 3)
-    nfe = COSTS[name] + (seed % 3 if COSTS[name] else 0)
-    curve = {TIGHT: (accuracy, nfe), FEW: (accuracy - (0.05 if name == "none" else 0.001), 2.0)}
-    ways = [
-        {"method": m, "tolerance": t, "steps": n, "metric": value, "nfe": cost, "seconds": 1e-3 * cost, "failed": ""}
-        for (m, t, n), (value, cost) in curve.items()
-    ]
-    return replace(
-        ROW,
-        key=f"{experiment}{name}{seed}",
-        experiment=experiment,
-        budget={"rtol": 1e-7, "method": "tsit5", "fixed_steps": None, "lr": 0.006},
-        provenance=MADE,
-        regularizer=name,
-        seed=seed,
-        metrics={"accuracy": accuracy, "train_accuracy": accuracy},
-        nfe=nfe,
-        seconds={"train": 10.0 + seed % 3, "predict": 1e-3 * (nfe + 1)},
-        ways=ways,
-    )
-
-
-ROWS = [row(name, seed) for name in COSTS for seed in range(10, 20)]
-
-
-def part(*gone: str, name: str = STUDY) -> Evidence:
-    """The evidence of MNIST without the rows of these keys, and without any row of another experiment."""
-    rows = tuple(one for one in ROWS if one.key not in gone)
-    return Evidence(name, rows, {"mnist_ode": len(ROWS), "physionet": 130})
 
 
 def lines(*parts: Evidence) -> dict[tuple[str, str], dict[str, str]]:
     """The lines of the MNIST table by regularizer and origin."""
     table = papers.experiment_table("mnist_ode", parts)
     return {(line["regularizer"], line["from"]): line for line in table.to_dict("records")}
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root folder with the reference data, without rows."""
-    shutil.copytree(
-        checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference", ignore=lambda *_: {"measured"}
-    )
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ladders that chose the tight way for vanilla and one midpoint step for the biased penalty."""
-    of = {
-        "lr": 0.012,
-        "ways": {"none": list(TIGHT), "local_biased": list(FEW)},
-        "gains": {
-            "none": {"evaluations": 100.0, "held_out_gain": 1.0},
-            "local_biased": {"evaluations": 2.0, "held_out_gain": 0.99},
-            "local_unbiased": {"evaluations": 1.0, "held_out_gain": 0.5},
-        },
-    }
-    monkeypatch.setattr(study, "chosen", lambda name: of if name == "mnist_ode" else {})
-
-
-# The answer
-
-
-def test_the_answer_counts_experiments_that_reach_the_endpoints_and_names_those_still_to_come(chosen: None) -> None:
-    minute, equal, matched, printed, state, head = answer.paragraphs(part())  # no rows of the global penalty
-    assert "takes 0.41x of vanilla's (gain kept in 1 of 1, error +0 % at most);" in minute
-    assert "takes 1.00x of vanilla's as it was trained (gain kept in 1 of 1, error +0 % at most);" in minute
-    assert "takes 0.02x of vanilla's in its coarser solve (gain kept in 1 of 1, error +2 % at most)." in minute
-    assert "saves more than the penalty alone in 0 of 1 (gain kept in 0 of these), and" in minute
-    assert "adds to it, by its interval, in 1 of 1 (gain kept in 1 of these)" in minute
-    assert "40 of 170 rows" in state
-    assert REGISTERED_IN in state
-    assert "Still to be trained: PhysioNet 2012" in state
-    assert "in 1 of 1 experiments where dynamics matter (hoped for: 4; biased in 1, unbiased in 0)" in equal
-    assert "missed" not in equal
-    assert "in 1 of 1 experiments (hoped for: 3). Without any penalty, plain or with weight decay" in matched
-    assert matched.endswith("as few as it or fewer in 0 of 1 (gain kept in 0 of these).")
-    assert head.endswith(":")
-    assert printed.startswith("**The papers' 35 claims**")
-
-
-def test_an_endpoint_that_is_missed_is_said_to_be_missed(chosen: None) -> None:
-    dear = replace(part(), rows=tuple(replace(one, nfe=one.nfe + 60) for one in ROWS))
-    assert "in 0 of 1 experiments where dynamics matter" in (said := answer.equal_tolerance(dear))
-    assert re.search(r"missed in\n\n\* MNIST, neural ODE: biased 0\.\d\dx, unbiased [01]\.\d\dx$", said)
-    assert "MNIST" not in answer.equal_tolerance(dear, in_full=False)
-    worthless = [replace(one, metrics=ROWS[-1].metrics) if one.regularizer == "none" else one for one in ROWS]
-    said = answer.equal_tolerance(replace(part(), rows=tuple(worthless)))
-    assert "in 0 of 0 experiments where" in said
-    assert "is not sure, so that they may not matter, in: MNIST, neural ODE." in said
-    assert "not sure" not in answer.equal_tolerance(dear) + answer.in_short(dear).to_string()
-    assert answer.in_short(replace(part(), rows=tuple(worthless)))["experiment"].item().endswith("is not sure)")
-
-
-def test_a_way_that_some_seeds_do_not_solve_fails_and_its_experiment_stays_in_the_count(chosen: None) -> None:
-    def without(line: str, n: int) -> Evidence:
-        short = [
-            replace(one, ways=[way for way in one.ways if way["steps"] is None])
-            if one.regularizer == line and one.seed < 10 + n
-            else one
-            for one in ROWS
-        ]
-        return replace(part(), rows=tuple(short))
-
-    assert "fails" not in answer.in_short(part())["both"].item()
-    assert "in 0 of 1 experiments" in answer.matched_error(without("local_biased", 7))
-    assert "7 of 10 seeds not solved: fails" in answer.in_short(without("local_biased", 7))["both"].item()
-    assert "1 are not solved by every seed" in objections.objections(without("local_biased", 7))[2]
-    said = answer.matched_error(without("local_biased", 10))
-    assert "in 0 of 1 experiments" in said
-    assert "one side solves no seed of: MNIST, neural ODE." in said
-
-
-def test_a_star_marks_a_way_that_did_not_keep_the_gain_on_held_out_data(
-    chosen: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "*)" not in answer.in_short(part()).to_string()
-    of = study.chosen("mnist_ode")
-    of["gains"]["none"]["held_out_gain"] = 0.9
-    monkeypatch.setattr(study, "chosen", lambda name: of)
-    assert answer.in_short(part())["coarser solve alone"].item().startswith("**1.00x**: 101 (tsit5 at 1e-07*), gain k")
-
-
-@pytest.mark.parametrize(
-    ("mean", "error", "text"),
-    [
-        (-0.4, 0.1, "0.67x [0.53, 0.84]"),
-        (0.001, 0.0003, "1.0010x [1.0003, 1.0017]"),
-        (-0.002, 0.0005, "0.998x [0.997, 0.999]"),
-        (0.0, 0.0, "1.00x [1.00, 1.00]"),
-        (float("nan"), float("nan"), "not a number"),
-    ],
-)
-def test_an_interval_beside_one_is_not_written_as_one_that_touches_it(mean: float, error: float, text: str) -> None:
-    assert study_tables.ratio_text(Effect(mean, error, 9)) == text
-
-
-@pytest.mark.parametrize(
-    ("metric", "mean", "text"),
-    [
-        ("accuracy", 0.1, "error +11 %"),
-        ("mse", -0.1, "error -10 %"),
-        ("log_likelihood", 0.3, "0.30 nats worse"),
-        ("log_likelihood", -0.3, "0.30 nats better"),
-    ],
-)
-def test_the_change_of_an_error_is_told_in_its_own_unit(metric: str, mean: float, text: str) -> None:
-    saving = study.Saving("x", "y", None, 1.0, None, (1.0, 1.0, 1.0), "kept", Effect(mean, 0.1, 9), metric, 10)
-    assert answer._error(saving) == text
-
-
-def test_why_an_endpoint_is_missed_is_told_from_the_ladders(chosen: None, home: Path) -> None:
-    dear = replace(part(), rows=tuple(replace(one, nfe=one.nfe + 60) for one in ROWS))
-    assert "any weight" not in answer.equal_tolerance(dear)  # no rows of ladders
-    of_budget = {"rtol": 1e-7, "lr": 0.012}
-    vanilla = [replace(row("none", seed), budget=of_budget) for seed in (0, 1, 2)]  # 101 in the mean
-    other_rate = replace(row("none", 0), budget=of_budget | {"lr": 0.006}, nfe=1.0)
-    rungs = [
-        replace(row("local_biased", seed), budget=of_budget, settings={"weight": weight}, nfe=nfe)
-        for weight, nfe in ((0.1, 80.8), (1.0, 60.6))
-        for seed in (0, 1, 2)
-    ]
-    for stage, rows in (("rates", [*vanilla, other_rate]), ("ladders", rungs)):
-        path = store.committed_path(stage, "mnist_ode")
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join(json.dumps(asdict(one)) for one in rows))
-    assert ladders.least("mnist_ode") == pytest.approx(0.6)
-    said = answer.equal_tolerance(dear)
-    assert "; of any weight 0.60x" in said
-    assert "in 1 of 1 no weight" in said
-
-
-def test_an_incomplete_experiment_enters_no_sentence(chosen: None) -> None:
-    assert len(answer.paragraphs(part("mnist_odenone10"))) == 1
-    assert answer.in_short(part("mnist_odenone10")).empty
-
-
-def test_the_penalty_that_is_compared_is_the_one_that_the_held_out_data_chose(chosen: None) -> None:
-    found = study.chosen_line("mnist_ode", study.PENALIZED)  # the unbiased one is cheaper and keeps too little
-    assert found == "local_biased"
-    [line] = answer.in_short(part()).to_dict("records")
-    assert line["vanilla"] == "101"
-    assert line["penalty alone (local, biased)"].startswith("**0.41x** [")
-    assert line["both"].startswith("**0.02x** [")
-    assert "]: local, biased, 2 (midpoint, 1 step), gain kept" in line["both"]
-
-
-def test_the_objections_count_what_weighs_against_the_report(chosen: None) -> None:
-    penalty, size, choice = objections.objections(part())
-    assert "in 0 of 1 experiments." in penalty
-    assert objections.rates_at_an_end() == ["MNIST, neural ODE"]  # 0.012 is the largest that was tried
-    assert "in 1 of 8 experiments (MNIST, neural ODE)" in size
-    assert "Of 2 chosen ways, vanilla's among them, 2 keep the gain on the test part, 0 lose it, 0 are" in choice
-    assert "when 40 rows of the study had been made" in choice
-    assert "the ratio is reached in 1 of 1;" in choice
-    cheap = [
-        replace(one, ways=[{**way, "nfe": min(way["nfe"], 2.0)} for way in one.ways])
-        if one.regularizer == "none"
-        else one
-        for one in ROWS
-    ]
-    assert "in 1 of 1 experiments: MNIST" in objections.objections(replace(part(), rows=tuple(cheap)))[0]
 
 
 # A reader's rows beside the study
@@ -294,7 +83,7 @@ def test_an_incomplete_experiment_enters_no_verdict() -> None:
     assert beside.judged() == ROWS
 
 
-def test_this_machines_rows_are_those_of_the_studys_runs_alone(home: Path) -> None:
+def test_this_machines_rows_are_those_of_the_studys_runs_alone(rowless: Path) -> None:
     [run] = [run for run in protocol.study("spiral_ode") if (run.regularizer, run.seed) == ("no_dynamics", 10)]
     other = replace(run, overrides={**run.overrides, "rtol": 1e-3, "atol": 1e-3})
     for one in (run, other):
@@ -304,7 +93,9 @@ def test_this_machines_rows_are_those_of_the_studys_runs_alone(home: Path) -> No
     assert evidence.here("smoke").rows == ()
 
 
-def test_of_this_machine_those_runs_are_wanted_that_the_profile_trains_or_that_are_there_besides(home: Path) -> None:
+def test_of_this_machine_those_runs_are_wanted_that_the_profile_trains_or_that_are_there_besides(
+    rowless: Path,
+) -> None:
     usual = {(run.regularizer, run.seed) for run in needed("quick", "spiral_ode")}
     of_study = [run for run in protocol.study("spiral_ode") if (run.regularizer, run.seed) in usual]
     assert evidence.here("quick").wanted["spiral_ode"] == len(of_study) > 12
@@ -313,7 +104,7 @@ def test_of_this_machine_those_runs_are_wanted_that_the_profile_trains_or_that_a
     assert evidence.here("quick").wanted["spiral_ode"] == len(of_study) + 1
 
 
-def test_the_studys_evidence_is_its_committed_rows_beside_all_that_is_registered(home: Path) -> None:
+def test_the_studys_evidence_is_its_committed_rows_beside_all_that_is_registered(rowless: Path) -> None:
     path = store.committed_path("study", "mnist_ode")
     path.parent.mkdir(parents=True)
     path.write_text("\n".join(json.dumps(asdict(one)) for one in ROWS))
@@ -409,130 +200,6 @@ def test_the_commit_that_is_named_registered_what_stands_there_now() -> None:
     if shown.returncode:
         pytest.skip("git or that commit is not here")
     assert shown.stdout.decode() == (checkout.ROOT / PATH).read_text(encoding="utf-8")
-
-
-# The README's block
-
-
-def test_the_block_is_written_between_its_marks_and_keeps_the_times_of_other_profiles(
-    home: Path, monkeypatch: pytest.MonkeyPatch, chosen: None
-) -> None:
-    readme = home / "README.md"
-    readme.write_text(f"# Title\n\n{front.BEGIN}\n{front.END}\n\nText.\n")
-    times = {"quick": front.Time(33.25, 2, "0123456", "2026-01-01"), "smoke": front.Time(5.0, 2, "abc", "2026-01-02")}
-    front.note_time("quick", times["quick"])
-    assert front.update()
-    shutil.rmtree(home / "build")  # as `make clean` does
-    front.note_time("smoke", times["smoke"])
-    assert front.update()
-    text = readme.read_text()
-    assert text.startswith("# Title\n")
-    assert text.endswith("Text.\n")
-    assert "* quick: 33.2 min on 2 cores, commit 0123456, 2026-01-01" in text
-    assert list(front.read_times(text)) == ["smoke", "quick"]
-    assert "The study has 0 of" in text
-    assert not front.update()  # nothing new
-
-    monkeypatch.setattr(front, "study", part)
-    (home / "figures").mkdir()
-    (home / "figures" / f"{front.PICTURE}.json").write_text(json.dumps({"alt": "Axes.", "caption": "A caption."}))
-    assert front.update()
-    text = readme.read_text()
-    assert "![Axes.](figures/13_gain_against_cost.png)" in text
-    assert "| MNIST, neural ODE | 101 | **0.41x** [" in text
-    assert "seeds that nobody" in " ".join(text.split())
-    assert "smoke: 5.0 min" in text
-
-
-def test_a_readme_without_marks_is_left_alone(home: Path) -> None:
-    assert not front.update()
-    (home / "README.md").write_text("# Title\n")
-    front.note_time("quick", front.Time(1.0, 2, "a", "2026-01-01"))
-    assert not front.update()
-    assert (home / "README.md").read_text() == "# Title\n"
-
-
-def test_keep_publishes_the_pictures_of_the_lessons_that_ran_to_their_end_and_of_no_other_profile(home: Path) -> None:
-    published, made = home / "figures", store.figures_folder("quick")
-    for folder, names in (
-        (published, ("05_old.png", "06_fit.png", "07_before.png", "README.txt")),
-        (made, ("05_new.png", "05_new.json", "07_failed.png", "08_not_finished.png")),
-        (home / "build" / "quick" / "notebooks", ("05_a.ipynb", "06_b.ipynb", "07_c.failed.ipynb", "08_d.part.ipynb")),
-    ):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            (folder / name).write_bytes(b"a picture")
-    assert publish.pictures("quick") == "1 pictures of 1 lessons published in figures"
-    assert {path.name for path in published.iterdir() if path.is_file()} == {
-        "05_new.png", "05_new.json", "06_fit.png", "07_before.png", "README.txt",
-    }  # fmt: skip
-    assert publish.pictures("paper") == "no pictures published"
-
-
-# The history
-
-
-@pytest.mark.parametrize("first", history.history()["ledgers"], ids=lambda ledger: ledger["commit"])
-def test_an_earlier_ledger_in_the_history_is_that_of_the_readme_of_its_commit(first: dict[str, Any]) -> None:
-    shown = subprocess.run(["git", "show", f"{first['commit']}:README.md"], cwd=checkout.ROOT, capture_output=True)
-    if shown.returncode:
-        pytest.skip("git or that commit is not here")
-    text = shown.stdout.decode()
-    line = re.search(r"^\| quick, committed \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, flags=re.MULTILINE)
-    assert line
-    assert [int(number) for number in line.groups()] == [first["verdicts"][name] for name in history.VERDICTS]
-    assert f"Reached in {first['goal_reached']} (quick, committed)" in text
-
-
-def test_every_change_of_the_history_names_a_commit_after_its_ledger() -> None:
-    pairs = [
-        (ledger["commit"], change["commit"]) for ledger in history.history()["ledgers"] for change in ledger["changes"]
-    ]
-    for earlier, change in pairs:
-        asked = ["git", "merge-base", "--is-ancestor", earlier, change]
-        if (code := subprocess.run(asked, cwd=checkout.ROOT, capture_output=True).returncode) == 128:
-            pytest.skip("git or that commit is not here")
-        assert code == 0, change
-
-
-def test_the_history_is_told_in_full_in_the_report_and_in_one_sentence_in_front() -> None:
-    told, front_page = " ".join(history.in_full()), history.in_one_sentence()
-    for ledger in ("2 holds / 11 same direction / 8 does not hold", "5 holds / 16 same direction / 0 does not hold"):
-        assert f"{ledger} / 4 not run" in told
-        assert f"{ledger} / 4 not run" in front_page
-    assert "weights were chosen anew" in told
-    assert front_page.count(". ") == 0
-
-
-def test_the_block_of_this_readme_is_what_the_command_writes() -> None:
-    readme = (checkout.ROOT / "README.md").read_text(encoding="utf-8")
-    match = front.BLOCK.search(readme)
-    assert match
-    assert match[1] == front.block(front.read_times(readme))
-
-
-def test_only_a_whole_run_counts_as_one_and_its_time_waits_for_keep(home: Path) -> None:
-    readme = home / "README.md"
-    readme.write_text(f"{front.BEGIN}\n{front.END}\n")
-    options = Namespace(profile="quick", only="", parameter=[], solutions=False, jobs=2)
-    outcome = Outcome("05_x", None, 1.0)
-    start = 1767225600.5  # half a second after the rows were made: 2026-01-01T00:00:00Z
-    asked: list[tuple[Any, ...]] = [
-        (Namespace(**{**vars(options), "only": "05"}), [outcome], ROWS, start),
-        (Namespace(**{**vars(options), "parameter": ["a=1"]}), [outcome], ROWS, start),
-        (Namespace(**{**vars(options), "solutions": True}), [outcome], ROWS, start),
-        (options, [replace(outcome, kept=True)], ROWS, start),
-        (options, [outcome], [], start),
-        (options, [outcome], ROWS, start + 1),  # the rows were there before
-    ]
-    for arguments in asked:
-        assert not cli._is_whole(*arguments)
-    assert cli._is_whole(options, [outcome], ROWS, start)
-    cli._note_time(options, start, ("0123456789", True))
-    assert front.read_times(readme.read_text()) == {}
-    assert front.update()
-    found = front.read_times(readme.read_text())["quick"]
-    assert (found.commit, found.day) == ("0123456-dirty", "2026-01-01")
 
 
 # The page
