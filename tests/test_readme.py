@@ -80,6 +80,19 @@ def test_every_file_that_the_readme_or_a_page_links_to_exists(path: Path) -> Non
     assert [link for link in inner if not (path.parent / link).exists()] == []
 
 
+def test_every_file_that_a_page_names_in_code_exists() -> None:
+    """A name with NN, NAME or name in it stands for others; parts of the laboratory are named from its folder on."""
+    pages = [*checkout.ROOT.glob("*.md"), *(checkout.ROOT / "docs").rglob("*.md")]
+    folders = "lib|tests|docs|notebooks|benchmarks|course|data|figures|report|runs|plots|live|penalties|solvers"
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", text, flags=re.DOTALL))
+        named = set(re.findall(rf"(?<![\w/.~<>-])((?:{folders})/[\w./]+\.(?:py|ipynb|md|yaml|json))\b", code))
+        known = [name for name in named if not re.search(r"NN|NAME|name|build/|results/", name)]
+        roots = [checkout.ROOT, checkout.ROOT / "lib" / "reproduce", checkout.ROOT / "lib" / "regnde"]
+        assert [name for name in known if not any((root / name).exists() for root in roots)] == [], page.name
+
+
 def test_every_notebook_is_on_the_map_of_the_readme_and_of_the_page_for_learners() -> None:
     names = {path.name for path in (checkout.ROOT / "notebooks").glob("*.ipynb")}
     for text in (README, PAGES["learn"]):
