@@ -13,6 +13,7 @@ from rows import ROW
 
 from reproduce.plots import study as plots_study
 from reproduce.report import against_global, evidence, ladders, study
+from reproduce.report.evidence import Evidence
 from reproduce.runs import store
 from reproduce.runs.store import Row
 
@@ -80,22 +81,53 @@ def test_a_local_penalty_is_compared_with_the_global_one_in_pairs_of_one_seed(ho
 
 def test_the_sentence_counts_by_the_interval_of_each_comparison(home: Path) -> None:
     said = against_global.in_words(ROWS, ["mnist_ode"])
-    assert "the biased local one takes 1.10x of its evaluations (less in 0 of 1, more in 1)" in said
-    assert "1.30x of its time of training (less in 0 of 1, more in 1), with an error that is smaller in 1 of 1," in said
-    assert "the unbiased local one takes 1.00x of its evaluations (less in 0 of 1, more in 0)" in said
-    assert "0.90x of its time of training (less in 1 of 1, more in 0), with an error that is smaller in 0 of 1," in said
+    assert (
+        "**local, biased**: 1.10x of the global one's evaluations (fewer in 0 of 1, more in 1; where both keep the "
+        "gain fewer in 0 of 1, more in 1), and 1.30x of its time of training (less in 0 of 1, more in 1)."
+    ) in said
+    assert (
+        "**local, unbiased**: 1.00x of the global one's evaluations (fewer in 0 of 1, more in 0; where both keep the "
+        "gain nowhere), and 0.90x of its time of training (less in 1 of 1, more in 0)."
+    ) in said
+    assert "unbiased" not in against_global.in_words(ROWS, ["mnist_ode"], ["local_biased"])
     spread = [replace(one, nfe=one.nfe * (2.0 if one.seed % 2 else 0.6)) if one.regularizer == "local_biased" else one
               for one in ROWS]  # fmt: skip
-    assert "of its evaluations (less in 0 of 1, more in 0) and 1.30x" in against_global.in_words(spread, ["mnist_ode"])
+    assert "evaluations (fewer in 0 of 1, more in 0; where" in against_global.in_words(spread, ["mnist_ode"])
 
 
-def test_the_table_has_both_sides_with_their_weights(home: Path) -> None:
+def test_each_in_its_chosen_way_is_compared_too_unless_a_seed_is_not_solved_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = ("midpoint", None, 1)
+    monkeypatch.setattr(study, "chosen_ways", lambda name: {"local_biased": way, "global_error": way})
+    entry = {"method": "midpoint", "tolerance": None, "steps": 1, "metric": 0.9, "seconds": 0.1, "failed": ""}
+    own = entry | {"method": "tsit5", "tolerance": 1e-7, "steps": None, "nfe": 40.0}
+    few = {"local_biased": 2.0, "global_error": 4.0}
+    rows = [replace(one, ways=[own, entry | {"nfe": few.get(one.regularizer, 8.0)}]) for one in ROWS]
+    biased, unbiased = against_global.compared(rows, "mnist_ode")
+    assert biased.free is not None
+    assert math.exp(biased.free.mean) == pytest.approx(0.5)
+    assert unbiased.free is None  # it has no way
+    assert "; each in the way chosen for it, 0.50x (fewer in 1 of 1, more in 0)." in against_global.in_words(
+        rows, ["mnist_ode"]
+    )
+    unsolved = [
+        replace(one, ways=[own]) if (one.regularizer, one.seed) == ("global_error", 12) else one for one in rows
+    ]
+    assert against_global.compared(unsolved, "mnist_ode")[0].free is None
+
+
+def test_the_table_has_both_sides_with_their_weights_and_a_star_at_an_end_of_a_ladder(home: Path) -> None:
     biased, _ = against_global.table(ROWS, ["mnist_ode"]).to_dict("records")
     assert biased["weight"] == "1 (global not chosen)"
     assert biased["over global's"].startswith("1.10")
     assert biased["gain kept"].startswith("1.10 [")
-    assert biased["global's"] == "1.00 [1.00, 1.00]: kept"
+    assert biased["gain kept"].endswith("kept (global 1.00 [1.00, 1.00]: kept)")
     assert biased["error"].startswith("-20.0 %")
+    commit("ladders", rungs("local_biased", {0.1: 80.0, 1.0: 60.0}))
+    assert against_global.table(ROWS, ["mnist_ode"])["weight"].iloc[0] == "1* (global not chosen)"
+    commit("ladders", rungs("local_biased", {0.1: 80.0, 1.0: 60.0, 3.0: 50.0}))
+    assert against_global.table(ROWS, ["mnist_ode"])["weight"].iloc[0] == "1 (global not chosen)"
 
 
 def test_without_rows_of_the_global_penalty_nothing_is_said() -> None:
@@ -131,7 +163,7 @@ def test_the_least_of_a_ladder_is_that_of_the_local_penalties(home: Path) -> Non
 def test_the_picture_has_a_mark_for_each_weight_and_a_ring_at_the_choice(home: Path) -> None:
     commit("rates", [row(name, seed) for name in ("none", "no_dynamics") for seed in (0, 1, 2)])
     commit("ladders", [*rungs("local_biased", {0.1: 80.0, 1.0: 60.0}), *rungs("global_error", {0.3: 20.0})])
-    fig = plots_study.ladders_of(["mnist_ode"])
+    fig = plots_study.ladders_of(Evidence("the study", tuple(ROWS), {"mnist_ode": len(ROWS)}))
     vanilla, biased, ring, other, _ = fig.axes[0].lines
     assert vanilla.get_ydata()[0] == 1.0
     assert list(biased.get_xdata()) == [80.0, 60.0]
@@ -139,7 +171,9 @@ def test_the_picture_has_a_mark_for_each_weight_and_a_ring_at_the_choice(home: P
     assert list(ring.get_xdata()) == [60.0]
     assert list(other.get_xdata()) == [20.0]
     plt.close(fig)
-    assert plots_study.ladders_of([]).axes[0].texts[0].get_text() == "no rows yet"
+    assert (
+        plots_study.ladders_of(Evidence("the study", (), {"mnist_ode": 1})).axes[0].texts[0].get_text() == "no rows yet"
+    )
     plt.close("all")
 
 

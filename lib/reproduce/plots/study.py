@@ -86,21 +86,24 @@ def gain_against_cost(
         ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256], ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
         ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
-    sure = study.gain_is_sure([row for row in rows if row.experiment == experiment], experiment)
-    ax.set_title(tables.title(experiment) + ("" if sure else "\n(vanilla's gain is not sure)"), fontsize="medium")
+    ax.set_title(titled(experiment, [row for row in rows if row.experiment == experiment]), fontsize="medium")
     return ax
 
 
-def ladders_of(names: Sequence[str]) -> Figure:
+def titled(experiment: str, rows: Sequence[Row]) -> str:
+    """Return the title of an experiment's panel, which says where vanilla's gain is not sure."""
+    sure = study.gain_is_sure(rows, experiment)
+    return tables.title(experiment) + ("" if sure else "\n(vanilla's gain is not sure)")
+
+
+def ladders_of(part: Evidence) -> Figure:
     """Draw the ladders of the local penalties and of the global one: what each weight costs, and what it keeps.
 
     Every weight is a mark, the mean over the seeds of the ladders on held-out data, solved as it was trained; lines
     join them from the lightest to the heaviest, and a ring marks the weight that was chosen. The dotted line is what a
-    choice has to keep.
-
-    Args:
-        names: experiments, one panel each.
+    choice is asked to keep: a ring below it keeps most, since no weight kept so much.
     """
+    names = part.complete()
     fig, axes = panels(len(names), width=4.2, height=3.4)
     for ax, name in zip(axes, names, strict=True):
         vanilla, control = ladders.references(name)
@@ -118,7 +121,8 @@ def ladders_of(names: Sequence[str]) -> Figure:
             if chosen in at:
                 ax.plot(*at[chosen], color=seen.color, marker="o", ms=13, fillstyle="none", linestyle="none")
         ax.axhline(study.rules()["held_out_gain"], color="0.4", linewidth=1, linestyle=":")
-        ax.set(title=tables.title(name), xlabel="evaluations of f for one prediction")
+        ax.set_title(titled(name, part.of(name)), fontsize="medium")
+        ax.set_xlabel("evaluations of f for one prediction")
     for ax in axes[::3]:
         ax.set_ylabel("share of vanilla's gain kept")
     if names:

@@ -1,4 +1,4 @@
-"""The local penalties beside the global one on the error: what it costs to leave the solver closed (no torch)."""
+"""The local penalties beside the global one on the error: what one drawn step loses against all of them (no torch)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reproduce.report import effects, ladders, study, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import LOCAL, Saving
 from reproduce.report.study_tables import change_text, kept_text, nats_text, ratio_text
+from reproduce.report.verdicts import COST
 from reproduce.runs.store import Row
 
 GLOBAL = "global_error"
@@ -19,7 +20,7 @@ GLOBAL = "global_error"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A local penalty beside the global one: both at the weight of their own ladder, solved as they were trained."""
+    """A local penalty beside the global one, each at the weight of its ladder; solved as trained, but for `free`."""
 
     ours: Saving
     theirs: Saving
@@ -29,6 +30,13 @@ class Comparison:
     """Logarithm of the ratio of their times of training."""
     worse: Effect | None
     """Logarithm of the ratio of their errors; of a likelihood, the global one's minus the local one's in nats."""
+    free: Effect | None
+    """As `evaluations`, each solved in the way that was chosen for it."""
+
+    @property
+    def both_keep(self) -> bool:
+        """Whether both surely keep vanilla's gain, solved as they were trained."""
+        return self.ours.verdict == self.theirs.verdict == COST[0]
 
 
 def compared(rows: Sequence[Row], experiment: str) -> list[Comparison]:
@@ -46,6 +54,7 @@ def compared(rows: Sequence[Row], experiment: str) -> list[Comparison]:
             effects.log_ratio(ours.costs["nfe"], theirs.costs["nfe"]),
             effects.log_ratio(ours.costs["train"], theirs.costs["train"]),
             study.worse_by(ours.values, theirs.values, savings[line].metric),
+            effects.log_ratio(_free(here, experiment, line), _free(here, experiment, GLOBAL)),
         )
         for line in LOCAL
         if line in savings
@@ -53,8 +62,15 @@ def compared(rows: Sequence[Row], experiment: str) -> list[Comparison]:
     ]
 
 
+def _free(rows: Sequence[Row], experiment: str, line: str) -> dict[int, float]:
+    """Return the evaluations by seed in the way that was chosen for a line; none where a seed is not solved so."""
+    way = study.chosen_ways(experiment).get(line)
+    found = {} if way is None else study.solved(rows, line, way)
+    return {seed: pair[1] for seed, pair in found.items() if pair is not None} if None not in found.values() else {}
+
+
 def table(rows: Sequence[Row], experiments: Sequence[str]) -> pd.DataFrame:
-    """Return one line for each local penalty and experiment."""
+    """Return one line for each local penalty and experiment; a star marks a weight at an end of its ladder."""
     return pd.DataFrame(
         {
             "experiment": tables.title(name),
@@ -62,19 +78,25 @@ def table(rows: Sequence[Row], experiments: Sequence[str]) -> pd.DataFrame:
             "weight": f"{_weight(name, one.ours.line)} (global {_weight(name, GLOBAL)})",
             "evaluations": f"{one.ours.evaluations:.1f} (global {one.theirs.evaluations:.1f})",
             "over global's": ratio_text(one.evaluations),
-            "gain kept": f"{kept_text(one.ours.kept)}: {one.ours.verdict}",
-            "global's": f"{kept_text(one.theirs.kept)}: {one.theirs.verdict}",
+            "gain kept": f"{_kept(one.ours)} (global {_kept(one.theirs)})",
             "error": nats_text(one.worse) if one.ours.metric == "log_likelihood" else change_text(one.worse),
             "training time over global's": ratio_text(one.training),
+            "in the chosen ways": ratio_text(one.free),
         }
         for name in experiments
         for one in compared(rows, name)
     )
 
 
+def _kept(saving: Saving) -> str:
+    return f"{kept_text(saving.kept)}: {saving.verdict}"
+
+
 def _weight(experiment: str, line: str) -> str:
-    weight = ladders.chosen_weight(experiment, line)
-    return "not chosen" if weight is None else f"{weight:g}"
+    weight, tried = ladders.chosen_weight(experiment, line), ladders.rungs(experiment).get(line, {})
+    if weight is None:
+        return "not chosen"
+    return f"{weight:g}" + ("*" if tried and weight in (min(tried), max(tried)) else "")
 
 
 def in_words(rows: Sequence[Row], experiments: Sequence[str], lines: Sequence[str] = LOCAL) -> str:
@@ -84,18 +106,22 @@ def in_words(rows: Sequence[Row], experiments: Sequence[str], lines: Sequence[st
     for line in lines:
         of = [one for one in found if one.ours.line == line]
         if of:
-            nfe, train = [one.evaluations for one in of], [one.training for one in of]
+            nfe, train, free = [x.evaluations for x in of], [x.training for x in of], [x.free for x in of]
+            keep = [one.evaluations for one in of if one.both_keep]
             told.append(
-                f"the {tables.draw(line)} local one takes {_ratios(nfe)} of its evaluations ({_counts(nfe)}) and "
-                f"{_ratios(train)} of its time of training ({_counts(train)}), with an error that is "
-                + _counts([one.worse for one in of], "smaller", "larger")
+                f"* **{tables.label(line)}**: {_ratios(nfe)} of the global one's evaluations ({_counts(nfe, 'fewer')}; "
+                f"where both keep the gain {_counts(keep, 'fewer')}), and {_ratios(train)} of its time of training "
+                f"({_counts(train)})"
+                + (f"; each in the way chosen for it, {_ratios(free)} ({_counts(free, 'fewer')})" if any(free) else "")
+                + "."
             )
     if not told:
         return ""
     return (
-        "**Against the global penalty on the error**, which needs a solver that hands its estimates out, each at the "
-        f"weight of its own ladder: {'; '.join(told)} (by the interval of each "
-        "comparison). What a local penalty has for it is a solver that stays closed."
+        "**Beside the global penalty on the error**, which takes every step of an open solver, a local one takes one "
+        "drawn step. Both in the same open solver, at weights chosen by one rule, solved as trained, by the interval "
+        "of each comparison:\n\n" + "\n".join(told) + "\n\nWhere a solver is closed, or "
+        "differentiated by its adjoint, no global penalty can be had: a local one is for these."
     )
 
 
@@ -108,4 +134,6 @@ def _ratios(of: Sequence[Effect | None]) -> str:
 def _counts(of: Sequence[Effect | None], less: str = "less", more: str = "more") -> str:
     """Say in how many comparisons the local penalty has less, and in how many more."""
     ends = [effect.interval(study.rules()["level"]) for effect in of if effect is not None]
+    if not ends:
+        return "nowhere"
     return f"{less} in {sum(high < 0 for _, high in ends)} of {len(ends)}, {more} in {sum(low > 0 for low, _ in ends)}"

@@ -22,8 +22,8 @@ from reproduce.runs.registered import REGISTERED_IN, registered
 HEAD = (
     "Ratios of evaluations of f, and the evaluations for one prediction: of the penalty and of the coarser solve to "
     "vanilla as it was trained, of both to vanilla's coarser solve. A coarser solve is the cheapest way that kept the "
-    "gain on held-out data; a star marks one that keeps most of it where none keeps what is asked. Errors are compared "
-    "with vanilla's as it was trained:"
+    "gain on held-out data; it *fails* where the gain on test data is not surely kept. Errors are those on test data "
+    "beside vanilla's as it was trained. In brackets: lines that were trained for few steps."
 )
 """Leads in the table."""
 HOPED = {"equal": 4, "matched": 3}
@@ -63,8 +63,9 @@ def in_a_minute(part: Evidence) -> str:
     sure = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
     kept = [sum(saving.verdict == COST[0] for saving in of) for of in (larger, sure)]
     return (
-        "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest of "
-        f"{n} experiments, and the largest error beside vanilla's as it was trained (likelihoods apart):\n\n"
+        "**In a minute.** Evaluations of f for one prediction, from the smallest to the largest ratio of "
+        f"{n} experiments. Errors are those on test data beside vanilla's as it was trained, but for the "
+        "flow, which has likelihoods:\n\n"
         f"* **the penalty**: a model with the {tables.draw(LOCAL[0])} local penalty, solved as it was trained, takes "
         f"{_range(penalty)};\n"
         f"* **a coarser solve**: vanilla itself, with no penalty at all, solved as coarsely as held-out data allow, "
@@ -112,21 +113,22 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         f"**At equal tolerance** a local penalty needs at most {at_most:g}x vanilla's evaluations, with the gain kept, "
         f"in {len(names) - len(missed)} of {len(names)} experiments where dynamics matter (hoped for: "
         f"{HOPED['equal']}; {counts})."
-        + (f" Vanilla's gain over the control is not sure, so that they may not matter, in: {apart}." if apart else "")
+        + (f" Not counted, since vanilla's gain over the control is not sure: {apart}." if apart else "")
     )
     if not in_full or not missed:
         return said
     least = {name: ratio for name in missed if (ratio := ladders.least(name)) is not None}
     told = [
         f"* {title(name)}: {', '.join(f'{tables.draw(line)} {_ratio(of):.2f}x' for line, of in found[name].items())}"
-        + (f"; of any weight {least[name]:.2f}x" if name in least else "")
+        + (f"; least on held-out data {least[name]:.2f}x" if name in least else "")
         for name in missed
     ]
     above = sum(ratio > at_most for ratio in least.values())
     rest = "" if above == len(least) else "; elsewhere the gain or the spread over seeds is in the way"
     why = (
-        f"*Of any weight* are the fewest evaluations over vanilla's that a weight of the ladders took, whether it kept "
-        f"the gain or not (held-out data): in {above} of {len(least)} no weight that was tried reaches the ratio{rest}."
+        "*Least on held-out data* is what the cheapest weight of the ladders took, whether it kept the gain or not: of "
+        f"other seeds, so that it may lie above. In {above} of {len(least)} no weight that was tried reaches the "
+        f"ratio{rest}."
     )
     return "\n\n".join([f"{said} It is missed in", "\n".join(told), *([why] if least else [])])
 
@@ -138,14 +140,18 @@ def matched_error(part: Evidence) -> str:
     reached = sum(ours.reached(at_most) for ours in solved.values())
     unsolved = "; ".join(title(name) for name in found if name not in solved)
     rest = f" The way that was chosen for one side solves no seed of: {unsolved}." if unsolved else ""
-    plain = [of for of in study.as_cheap(part.rows, part.complete()).values() if of]
-    kept = sum(any(saving.verdict == COST[0] for saving in of) for of in plain)
+    plain = study.as_cheap(part.rows, part.complete())
+    as_cheap = [name for name, of in plain.items() if of]
+    kept = sum(any(saving.verdict == COST[0] for saving in plain[name]) for name in as_cheap)
+    dearer = "; ".join(title(name) for name in plain if name not in as_cheap)
     return (
         "**With the same freedom on both sides**, where penalty and way to solve (looser tolerances, lower orders, "
         f"a few fixed steps) were chosen on held-out data, the local penalty needs at most {at_most:g}x vanilla's "
         f"evaluations, with the gain kept, in {reached} of {len(found)} experiments (hoped for: {HOPED['matched']}). "
-        f"Without any penalty, plain or with weight decay, a model takes as few as it or fewer in "
-        f"{len(plain)} of {len(solved)} (gain kept in {kept} of these).{rest}"
+        "Without a penalty, plain or with weight decay, a model takes no more evaluations than the penalized one in "
+        f"{len(as_cheap)} of {len(plain)}, with the gain kept in {kept}"
+        + (f"; it takes more in: {dearer}." if dearer else ".")
+        + rest
     )
 
 
@@ -182,13 +188,19 @@ def _counts(judged: Sequence[Verdict], what: str, names: Sequence[str]) -> str:
     return ", ".join(f"{name} in {found[name]}" for name in names)
 
 
+def lead(part: Evidence) -> str:
+    """Return what leads in the table; of stars only where it has some."""
+    starred = "*)" in in_short(part).to_string()
+    return HEAD + (" A star: the way keeps most on held-out data, where none keeps what is asked." if starred else "")
+
+
 def paragraphs(part: Evidence) -> list[str]:
     """Return the answer: in short, endpoints, local against global, the papers' claims, how much there is, a lead."""
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
     found = (in_a_minute(part), equal_tolerance(part), matched_error(part), in_words(part.rows, part.complete()))
-    return [text for text in (*found, printed(judged), state(part), HEAD) if text]
+    return [text for text in (*found, printed(judged), state(part), lead(part)) if text]
 
 
 def in_short(part: Evidence) -> pd.DataFrame:
@@ -225,7 +237,7 @@ def _kept(saving: Saving) -> str:
 
 
 def _cost(saving: Saving) -> str:
-    """Say what a line takes in its way, with the star of HEAD."""
+    """Say what a line takes in its way, with the star of `lead`."""
     if saving.way is None:
         return f"{saving.evaluations:.3g} (as in training)"
     star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"

@@ -66,7 +66,7 @@ def _answer(part: Evidence) -> str:
     table = tables.markdown(answer.in_short(part))
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
     beside = against_global.in_words(part.rows, part.complete(), LOCAL[:1])
-    first = [text for text in (answer.in_a_minute(part), equal, matched, beside, answer.HEAD) if text]
+    first = [text for text in (answer.in_a_minute(part), equal, matched, beside, answer.lead(part)) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 

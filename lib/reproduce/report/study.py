@@ -150,6 +150,11 @@ def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
     ]
 
 
+def solved(rows: Sequence[Row], line: str, way: Name) -> dict[int, tuple[float, float] | None]:
+    """Return, by seed, the value and the evaluations of a line of one experiment in some way; None where it fails."""
+    return {row.seed: curve(row).get(way) for row in rows if row.regularizer == line}
+
+
 def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]) -> list[Saving]:
     """Return the saving of each line, solved in its own chosen way, over vanilla in its own; vanilla is among them.
 
@@ -160,7 +165,7 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
     moved: dict[str, tuple[Seeds, Seeds]] = {}
     failed: dict[str, int] = {}
     for line, way in ways.items():
-        found = {row.seed: curve(row).get(way) for row in here if row.regularizer == line}
+        found = solved(here, line, way)
         there = {seed: pair for seed, pair in found.items() if pair is not None}
         if there:
             moved[line] = {seed: nfe for seed, (_, nfe) in there.items()}, {seed: v for seed, (v, _) in there.items()}

@@ -97,7 +97,7 @@ def record(
         seeds: those behind it.
         device: 'cpu', or the name of the accelerator.
         threads: of each process that computed.
-        seconds: wall time of the making; None where nobody measured it.
+        seconds: time of the making, of a row's training by the device's timer; None where nobody measured it.
         root: the bundle's folder; None: this one's.
         more: whatever else belongs to it, as plain data.
     """
