@@ -120,8 +120,8 @@ def in_words(rows: Sequence[Row], experiments: Sequence[str], lines: Sequence[st
     return (
         "**Beside the global penalty on the error**, which takes every step of an open solver, a local one takes one "
         "drawn step. Both in the same open solver, at weights chosen by one rule, solved as trained, by the interval "
-        "of each comparison:\n\n" + "\n".join(told) + "\n\nWhere a solver is closed, or "
-        "differentiated by its adjoint, a global penalty would have to take every step once more: a local one takes one."
+        "of each comparison:\n\n" + "\n".join(told) + "\n\nWhere a solver is closed, or differentiated "
+        "by its adjoint, a global penalty would have to take every step once more: a local one takes one."
     )
 
 
