@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 from rows import ROW
 
 from reproduce.plots import ablation as pictures
-from reproduce.report import ablation
+from reproduce.report import ablation, study
 from reproduce.report.ablation import CHOICES, Form, form_of
-from reproduce.runs import protocol
+from reproduce.runs import protocol, store
 from reproduce.runs.store import Row
 
 EFFECTS = {"sampling": 0.1, "step": -0.4, "size": 0.0, "first stage": 0.7}
@@ -66,7 +68,7 @@ def test_a_form_without_its_partner_enters_no_effect_and_an_ablation_with_gaps_i
     held = [row for row in crossed() if "held" not in row.regularizer]
     assert set(ablation.ingredients(held)) == {"sampling", "step", "size"}
     for rows in ([], held, crossed()[:-1]):
-        assert ablation.in_words(rows, "mnist_ode") == "MNIST, neural ODE: the ablation is not run, or not complete."
+        assert "MNIST, neural ODE: the ablation is not run, or not complete." in ablation.in_words(rows, "mnist_ode")
         assert ablation.table(rows, "mnist_ode").empty
 
 
@@ -93,3 +95,24 @@ def test_the_picture_has_a_mark_for_each_form_and_two_for_each_choice() -> None:
     none = pictures.crossed(crossed()[:-1], "mnist_ode")
     assert [text.get_text() for ax in none.axes for text in ax.texts] == ["no rows yet"]
     plt.close(none)
+
+
+def test_ladders_are_told_while_the_test_rows_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "COMMITTED", str(tmp_path))
+    forms = [row for row in crossed() if row.seed == 10 and form_of(row.regularizer)]
+    chosen = {"lr": 0.012, "ablation": {row.regularizer: 0.3 for row in forms}}
+    monkeypatch.setattr(study, "chosen", lambda name: chosen if name == "mnist_ode" else {})
+    held = [replace(row, part="validation", seed=0, budget=row.budget | {"lr": 0.012}) for row in crossed()[:2] + forms]
+    heavy = [replace(row, settings={"weight": 3.0}, nfe=1.0) for row in held[2:]]
+    for stage, rows in (("rates", held[:2]), ("ablation", held[2:] + heavy)):
+        store.committed_path(stage, "mnist_ode").parent.mkdir(parents=True)
+        store.committed_path(stage, "mnist_ode").write_text("\n".join(json.dumps(asdict(row)) for row in rows))
+    table = ablation.on_ladders("mnist_ode")
+    assert len(table) == 16
+    assert table.iloc[0]["evaluations"] == f"{forms[0].nfe:.1f}"
+    assert table.iloc[0]["over vanilla's"] == f"{forms[0].nfe / 100:.2f}x"
+    assert set(table["gain kept"]) == {"1.00"}
+    assert "Its ladders are" in ablation.in_words([], "mnist_ode")
+    store.committed_path("ablation", "mnist_ode").write_text("\n".join(json.dumps(asdict(row)) for row in held[3:]))
+    assert ablation.on_ladders("mnist_ode").empty
+    assert ablation.on_ladders("physionet").empty

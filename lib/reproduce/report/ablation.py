@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 
 import pandas as pd
 
-from reproduce.report import effects, study, tables
+from reproduce.report import effects, ladders, study, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import Saving
 from reproduce.report.study_tables import kept_text, ratio_text
@@ -58,7 +59,7 @@ def rows_of(experiment: str) -> list[Row]:
 def complete(rows: Sequence[Row]) -> bool:
     """Return whether every form has a row of every seed: before, nothing is said of what a choice does."""
     either, seeds = (False, True), registered()["seeds"]["ablation"]
-    wanted = {(Form(second), seed) for second in product(either, either, either, either) for seed in seeds}
+    wanted = {(Form(second), seed) for second in product(either, repeat=4) for seed in seeds}
     return wanted <= {(form_of(row.regularizer), row.seed) for row in rows}
 
 
@@ -84,6 +85,37 @@ def table(rows: Sequence[Row], experiment: str) -> pd.DataFrame:
             "verdict": saving.cost,
         }
         for form, saving in sorted(savings(rows, experiment).items(), key=lambda pair: pair[0].second)
+    )
+
+
+def on_ladders(experiment: str) -> pd.DataFrame:
+    """Return one line for each form at the weight that its ladder chose: one seed, held-out data, no interval.
+
+    Empty before every form has its ladder.
+    """
+    chosen = study.chosen(experiment).get("ablation", {})
+    seeds = registered()["ablation"]["ladder_seeds"]
+    references = [[row for row in rows if row.seed in seeds] for rows in ladders.references(experiment)]
+    rows = {
+        form: row
+        for row in store.committed_rows("ablation", experiment)
+        if row.part == "validation" and row.settings["weight"] == chosen.get(row.regularizer)
+        if (form := form_of(row.regularizer)) is not None
+    }
+    either = (False, True)
+    if set(rows) < {Form(second) for second in product(either, repeat=4)} or not all(references):
+        return pd.DataFrame()
+    own = fmean(row.nfe for row in references[0])
+    return pd.DataFrame(
+        {
+            "experiment": tables.title(experiment),
+            **form.words(),
+            "weight": f"{row.settings['weight']:g}",
+            "evaluations": f"{row.nfe:.1f}",
+            "over vanilla's": f"{row.nfe / own:.2f}x",
+            "gain kept": f"{fmean(ladders.kept([row], *references)):.2f}",
+        }
+        for form, row in sorted(rows.items(), key=lambda pair: pair[0].second)
     )
 
 
@@ -116,7 +148,8 @@ def _other(form: Form, i: int) -> Form:
 def in_words(rows: Sequence[Row], experiment: str) -> str:
     """Say what each choice does to the evaluations; that there is nothing to say without rows."""
     if not complete(rows):
-        return f"{tables.title(experiment)}: the ablation is not run, or not complete."
+        there = "" if on_ladders(experiment).empty else " Its ladders are: one seed, held-out data, and no verdict."
+        return f"{tables.title(experiment)}: the ablation is not run, or not complete.{there}"
     cost, error = ingredients(rows), ingredients(rows, "error")
     told = [
         f"* {name}, *{CHOICES[name][1]}* for *{CHOICES[name][0]}*: evaluations {ratio_text(effect)}, "
