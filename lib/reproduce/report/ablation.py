@@ -39,6 +39,10 @@ class Form:
         return {name: of[taken] for (name, of), taken in zip(CHOICES.items(), self.second, strict=True)}
 
 
+FORMS = tuple(Form((a, b, c, d)) for a, b, c, d in product((False, True), repeat=4))
+"""All of them."""
+
+
 def form_of(line: str) -> Form | None:
     """Return the form that a line of the ablation names, such as 'local_biased:initial_dt_held'; None for another."""
     sampling, _, rest = line.partition(":")
@@ -58,8 +62,7 @@ def rows_of(experiment: str) -> list[Row]:
 
 def complete(rows: Sequence[Row]) -> bool:
     """Return whether every form has a row of every seed: before, nothing is said of what a choice does."""
-    either, seeds = (False, True), registered()["seeds"]["ablation"]
-    wanted = {(Form(second), seed) for second in product(either, repeat=4) for seed in seeds}
+    wanted = set(product(FORMS, registered()["seeds"]["ablation"]))
     return wanted <= {(form_of(row.regularizer), row.seed) for row in rows}
 
 
@@ -102,8 +105,7 @@ def on_ladders(experiment: str) -> pd.DataFrame:
         if row.part == "validation" and row.settings["weight"] == chosen.get(row.regularizer)
         if (form := form_of(row.regularizer)) is not None
     }
-    either = (False, True)
-    if set(rows) < {Form(second) for second in product(either, repeat=4)} or not all(references):
+    if not set(FORMS) <= set(rows) or not all(references):
         return pd.DataFrame()
     own = fmean(row.nfe for row in references[0])
     return pd.DataFrame(
