@@ -14,6 +14,7 @@ from reproduce import checkout
 from reproduce.data import registry
 from reproduce.models.fields import TimeMLP
 from reproduce.report import study
+from reproduce.runs import ways
 
 
 class Counting(nn.Module):
@@ -31,6 +32,12 @@ class Counting(nn.Module):
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without the curve over ways to solve: most of a smoke run, and nothing of what the training makes."""
+    monkeypatch.setattr(ways, "measured", lambda *given, **more: [])
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_a_budget_refuses_what_its_host_has_not(changes: dict[str, str], message
         budget(**changes)
 
 
+@pytest.mark.usefixtures("no_ways")
 @pytest.mark.parametrize("name", ["none", "local_biased"])
 def test_a_row_trained_by_the_adjoint_resumes_bitwise(name: str) -> None:
     changes = {**ADJOINT, "steps": 7, "history_every": 2, "checkpoint_every": 3}

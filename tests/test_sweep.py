@@ -116,6 +116,7 @@ def rows_in(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+@pytest.mark.xdist_group("undisturbed")
 @pytest.mark.slow
 def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undisturbed: Path, home: Path) -> None:
     """SIGKILL to the sweep's process alone; its workers must notice and end by themselves."""
@@ -146,8 +147,12 @@ def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undis
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("experiment", experiments.names())
 @pytest.mark.parametrize("name", ["local_unbiased", "global_error"])
-def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(experiment: str, name: str) -> None:
+def test_a_resumed_run_ends_in_exactly_the_numbers_of_an_uninterrupted_one(
+    experiment: str, name: str, request: pytest.FixtureRequest
+) -> None:
     """The weight's schedule, the cosine of the learning rate and every generator go on where they stopped."""
+    if name != "local_unbiased":
+        request.getfixturevalue("no_ways")
     growing = {"weight": 0.01, "weight_end": 0.5}
     tiny = {"steps": 10, "history_every": 2, "checkpoint_every": 3, "schedule": "cosine"}
     assert_resumes_bitwise(Run(experiment, name, 0, "smoke", settings=growing, overrides=tiny), at=[3, 6])
@@ -415,6 +420,7 @@ def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subpro
         process.wait()
 
 
+@pytest.mark.xdist_group("undisturbed")
 @pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
     cluster: list[subprocess.Popen[bytes]], undisturbed: Path, home: Path
