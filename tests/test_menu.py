@@ -364,6 +364,7 @@ def test_a_target_that_is_no_number_of_evaluations_is_refused(target: float) -> 
 ADAPTED = {"weight": 0.01, "target_nfe": 30.0}
 
 
+@pytest.mark.usefixtures("no_ways")
 @pytest.mark.parametrize("name", ["local_biased", "local_biased+steer"])
 def test_the_weight_of_each_training_step_follows_from_the_one_before_and_its_evaluations(name: str) -> None:
     prefix = "local_biased." if "+" in name else ""
@@ -383,6 +384,7 @@ def test_a_resumed_run_goes_on_with_its_adapted_weight() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ways")
 def test_an_adapted_weight_leads_a_training_to_the_evaluations_that_it_is_told() -> None:
     """On a part of the spiral vanilla needs a quarter more than the target; the noise of the draws stays."""
     short = {"rtol": 1e-4, "atol": 1e-4, "data": {"n_times": 10, "t1": 0.5}, "steps": 250, "history_every": 1}

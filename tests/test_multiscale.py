@@ -129,6 +129,7 @@ def test_what_would_give_the_image_no_gradient_is_refused(wrong: dict[str, str])
         EXPERIMENT.problem(EXPERIMENT.budget("smoke", **wrong), "test")
 
 
+@pytest.mark.usefixtures("no_ways")
 @pytest.mark.parametrize("name", ["none", "global_error", "local_biased:released", None])
 def test_a_smoke_run_trains_and_its_row_tells_evaluations(name: str | None) -> None:
     budget = EXPERIMENT.budget("smoke")

@@ -32,7 +32,7 @@ from reproduce.notebooks.contract import (
 from reproduce.notebooks.outcome import Failure, Outcome, explain
 from reproduce.notebooks.progress import Watch
 from reproduce.notebooks.worker import joined
-from reproduce.report import tables
+from reproduce.report import claims, page, report, tables
 from reproduce.runs import provenance
 from reproduce.runs import run as runs
 
@@ -558,17 +558,32 @@ def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody
     assert "2 of 2 finished (2 kept)" in again.stdout
 
 
+@pytest.fixture(scope="module")
+def smoke() -> list[Outcome]:
+    """All notebooks, executed in the smoke profile with the solutions of their exercises."""
+    return runner.run("smoke", jobs=2, force=True, solutions=True, wait=True)
+
+
 @pytest.mark.slow
-def test_every_notebook_runs_in_the_smoke_profile_with_the_solutions_of_its_exercises() -> None:
-    if not SOURCES:
-        pytest.skip("there are no notebooks in notebooks/ yet")
-    outcomes = runner.run("smoke", jobs=2, force=True, solutions=True, wait=True)
-    failures = [explain(outcome) for outcome in outcomes if outcome.failure]
+def test_every_notebook_runs_in_the_smoke_profile_with_the_solutions_of_its_exercises(smoke: list[Outcome]) -> None:
+    assert len(smoke) == len(SOURCES) > 0
+    failures = [explain(outcome) for outcome in smoke if outcome.failure]
     assert not failures, "\n\n".join(failures)
-    copies = [nbformat.read(ROOT / str(outcome.copy), as_version=4) for outcome in outcomes]
+    copies = [nbformat.read(ROOT / str(outcome.copy), as_version=4) for outcome in smoke]
     said = [cell.outputs[0].text for copy in copies for cell in copy.cells if cell.source.startswith("check(")]
     assert said, "solutions are executed"
     assert [text for text in said if not text.endswith(": right.\n")] == []
+
+
+@pytest.mark.slow
+def test_the_real_report_is_one_page_that_tells_of_every_claim_and_loads_nothing(smoke: list[Outcome]) -> None:
+    [told] = [outcome for outcome in smoke if outcome.name == runner.REPORT]
+    text = page.page(nbformat.read(ROOT / str(told.copy), as_version=4))
+    assert not page.LOADS.search(text)
+    for expected in [*(claim.id for claim in claims.book().claims), *(one.id for one in report.deviations())]:
+        assert expected in text
+    for expected in ("not run", "303.559", "758", "81.301", "Is it the penalty?", "data:image/png;base64"):
+        assert expected in text
 
 
 def test_what_a_kernel_sent_in_pieces_is_one_output_and_pictures_keep_their_place() -> None:

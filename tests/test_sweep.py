@@ -298,7 +298,7 @@ def test_a_change_makes_exactly_the_rows_stale_that_depend_on_it(
 def test_keys_of_many_runs_are_those_of_each_and_its_data_are_made_once(
     experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [replace(run, seed=seed) for run in needed("smoke", experiment) for seed in (0, 1)]
+    runs = [replace(run, seed=seed) for run in needed("smoke", experiment)[:3] for seed in (0, 1)]
     runs.append(replace(runs[0], part="validation"))
     expected = [run.key() for run in runs]
     one, asked = experiments.get(experiment), list[tuple[str, int]]()
