@@ -21,7 +21,6 @@ from reproduce.grading.outputs import scored
 from reproduce.grading.points import Points, near
 from reproduce.grading.sandbox import Limits, Verdict, run
 
-pytestmark = pytest.mark.xdist_group("sandbox")
 """One at a time: a test looks at what others would have running."""
 COURSE = checkout.ROOT / ".venv-course" / "bin" / "python"
 PROJECT = checkout.ROOT / ".venv" / "bin" / "python"

@@ -36,8 +36,6 @@ from reproduce.report import claims, page, report, tables
 from reproduce.runs import provenance
 from reproduce.runs import run as runs
 
-pytestmark = pytest.mark.xdist_group("kernels")  # one process for all that start kernels: ports are found by chance
-
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = Path("data", "reference", "provenance.schema.json")
 SOURCES = runner.source_notebooks(ROOT / "notebooks")

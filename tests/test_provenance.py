@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,20 @@ def test_a_process_that_reads_notebooks_or_checks_records_builds_no_grammar_of_a
     said = "import sys, nbformat, jsonschema; print('lark' in sys.modules)"
     command = [sys.executable, "-c", f"import reproduce.{module}; {said}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_code_is_parsed_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython 3.11 counts the depth of all threads together, and fails at random where two parse at once."""
+    inside, most = [0], [0]
+
+    def slow(code: str) -> str:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+        return code
+
+    monkeypatch.setattr(source.ast, "parse", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(source.parse, "abcdefgh")) == list("abcdefgh")
+    assert most == [1]

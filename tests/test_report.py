@@ -247,7 +247,6 @@ def test_an_output_that_needs_a_script_or_the_network_is_refused(outside: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kernels")
 def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

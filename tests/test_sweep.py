@@ -116,7 +116,6 @@ def rows_in(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-@pytest.mark.xdist_group("undisturbed")
 @pytest.mark.slow
 def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undisturbed: Path, home: Path) -> None:
     """SIGKILL to the sweep's process alone; its workers must notice and end by themselves."""
@@ -420,7 +419,6 @@ def cluster(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subpro
         process.wait()
 
 
-@pytest.mark.xdist_group("undisturbed")
 @pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
     cluster: list[subprocess.Popen[bytes]], undisturbed: Path, home: Path

@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 
-from reproduce.runs.source import LIB
+from reproduce.runs.source import LIB, parse
 from reproduce.runs.store import PROFILES
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|Users|root|work)(?![\w-])|(?<!\w)[CDE]:\\")
@@ -162,7 +162,7 @@ def _parameter_cells(notebook: Any) -> list[tuple[int, Any]]:
 
 def _parse(source: str) -> ast.Module:
     """Parse a cell; lines of IPython's own (magics, shell) count as `pass`."""
-    return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+    return parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
 
 
 def _assignments(source: str) -> dict[str, bool]:
