@@ -30,8 +30,13 @@ class Together(LoadScopeScheduling):
     """Gives each test to the next free process, but for those of TOGETHER."""
 
     def _split_scope(self, nodeid: str) -> str:
-        name = nodeid.rpartition("tests/")[2]
-        return next((group for group, begins in TOGETHER.items() if name.startswith(begins)), nodeid)
+        return group_of(nodeid) or nodeid
+
+
+def group_of(nodeid: str) -> str | None:
+    """Return the group of TOGETHER that a test belongs to."""
+    name = nodeid.rpartition("tests/")[2]
+    return next((group for group, begins in TOGETHER.items() if name.startswith(begins)), None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import TOGETHER, group_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
@@ -241,3 +242,13 @@ def test_binder_and_codespaces_install_the_lock_and_bring_committed_rows() -> No
 def test_the_lock_of_the_site_holds_only_exact_versions() -> None:
     lines = [line for line in (ROOT / "docs" / "requirements.lock").read_text().splitlines() if line[:1] != "#"]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_tests_that_one_process_has_to_take_are_there_and_in_one_group() -> None:
+    for group, begins in TOGETHER.items():
+        for begin in begins:
+            file, _, name = begin.partition("::")
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert not name or f"def {name}" in text, begin
+            assert group_of(f"tests/{begin}_and_more[1]") == group
+    assert group_of("tests/test_steps.py::test_a_step") is None

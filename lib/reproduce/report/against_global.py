@@ -119,8 +119,10 @@ def in_words(rows: Sequence[Row], experiments: Sequence[str], lines: Sequence[st
         return ""
     return (
         "**Beside the global penalty on the error**, which takes every step of an open solver, a local one takes one "
-        "drawn step. Both in the same open solver, at weights chosen by one rule, solved as trained, by the interval "
-        "of each comparison:\n\n" + "\n".join(told) + "\n\nWhere a solver is closed, or differentiated "
+        "drawn step. Both in the same open solver, at weights chosen by one rule, solved as trained (no registered "
+        "endpoint, looked at when rows had been seen; by the interval of each comparison, uncorrected):\n\n"
+        + "\n".join(told)
+        + "\n\nWhere a solver is closed, or differentiated "
         "by its adjoint, a global penalty would have to take every step once more: a local one takes one."
     )
 
