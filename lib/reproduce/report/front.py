@@ -14,7 +14,7 @@ from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.report import against_global, answer, history, tables
 from reproduce.report.evidence import Evidence, study
-from reproduce.report.study import LOCAL, ledger
+from reproduce.report.study import ledger
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
@@ -65,7 +65,7 @@ def _answer(part: Evidence) -> str:
     found = ledger(part.judged())
     table = tables.markdown(answer.in_short(part))
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
-    beside = against_global.in_words(part.rows, part.complete(), LOCAL[:1])
+    beside = against_global.in_short(part.rows, part.complete())
     first = [text for text in (answer.in_a_minute(part), equal, matched, beside, answer.lead(part)) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
