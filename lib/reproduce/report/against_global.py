@@ -125,12 +125,12 @@ def in_words(rows: Sequence[Row], experiments: Sequence[str]) -> str:
             )
     if not told:
         return ""
-    of, more, less = _corrected(found)
+    n, more, less = _corrected(found)
     return (
         f"{BESIDE} Both in the same open solver, at weights chosen by one rule, solved as trained (no registered "
         "endpoint, looked at when rows had been seen; by the interval of each comparison, uncorrected):\n\n"
         + "\n".join(told)
-        + f"\n\nCorrected by Holm over all {2 * of} of these comparisons of both local penalties, solved as trained: "
+        + f"\n\nCorrected by Holm over all {2 * n} of these comparisons of both local penalties, solved as trained: "
         f"more evaluations in {more[0]} and fewer in {less[0]}, more time of training in {more[1]} and less in "
         f"{less[1]}. {CLOSED}"
     )

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from reproduce.report import ladders, study, tables
+from reproduce.report import ladders, precision, study, tables
 from reproduce.report.against_global import in_words
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving, rules
@@ -115,8 +115,9 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         f"{HOPED['equal']}; {counts})."
         + (f" Not counted, since vanilla's gain over the control is not sure: {apart}." if apart else "")
     )
+    rounding = precision.missed(precision.rows(), missed)
     if not in_full or not missed:
-        return said
+        return " ".join(filter(None, [said, rounding]))
     least = {name: ratio for name in missed if (ratio := ladders.least(name)) is not None}
     told = [
         f"* {title(name)}: {', '.join(f'{tables.draw(line)} {_ratio(of):.2f}x' for line, of in found[name].items())}"
@@ -130,7 +131,10 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         f"other seeds, so that it may lie above. In {above} of {len(least)} no weight that was tried reaches the "
         f"ratio{rest}."
     )
-    return "\n\n".join([f"{said} It is missed in", "\n".join(told), *([why] if least else [])])
+    rounding = precision.missed(precision.rows(), missed)
+    return "\n\n".join(
+        [f"{said} It is missed in", "\n".join(told), *([why] if least else []), *filter(None, [rounding])]
+    )
 
 
 def matched_error(part: Evidence) -> str:

@@ -1,0 +1,130 @@
+"""What float32 takes of the gain: the same trained models solved in both precisions, as measured (no torch)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reproduce import checkout
+from reproduce.report import effects, study, tables
+from reproduce.report.against_global import GLOBAL
+from reproduce.report.effects import Effect, Seeds
+from reproduce.report.study_tables import ratio_text
+from reproduce.runs.store import VANILLA
+
+KEPT = "data/reference/measured/precision.json"
+DTYPES = ("float32", "float64")
+LINES = (study.LOCAL[0], GLOBAL)
+Rows = Sequence[Mapping[str, Any]]
+"""Of benchmarks/bench_precision.py: each is one model, solved in one precision at one tolerance."""
+
+
+def rows() -> Rows:
+    """Return the kept measurements; none where there is no file of them."""
+    path = checkout.ROOT / KEPT
+    found: Rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return found
+
+
+def names(measured: Rows) -> list[str]:
+    """Return the experiments that were measured, in their order."""
+    return list(dict.fromkeys(row["experiment"] for row in measured))
+
+
+def tolerances(measured: Rows, experiment: str) -> tuple[float, float]:
+    """Return the tolerance that an experiment's models were trained at, and the tightest that they were solved at."""
+    here = [row for row in measured if row["experiment"] == experiment]
+    return here[0]["trained_at"], min(row["tolerance"] for row in here)
+
+
+def by_seed(
+    measured: Rows, experiment: str, line: str, dtype: str, tolerance: float, what: str = "nfe"
+) -> dict[int, float]:
+    """Return evaluations by seed, or those of a straight line (`what='straight'`); none where there is no number."""
+    at = {"experiment": experiment, "line": line, "dtype": dtype, "tolerance": tolerance}
+    here = [row for row in measured if all(row[name] == value for name, value in at.items())]
+    return {row["seed"]: float(row[what]) for row in here if row[what] is not None}
+
+
+def ratio(measured: Rows, experiment: str, dtype: str, tolerance: float, line: str = LINES[0]) -> Effect | None:
+    """Return the logarithm of a line's evaluations over vanilla's, in pairs of one seed."""
+    ours, theirs = (by_seed(measured, experiment, name, dtype, tolerance) for name in (line, VANILLA))
+    return effects.log_ratio(ours, theirs)
+
+
+def mean(found: Seeds) -> float:
+    """Return the mean over seeds; NaN for none."""
+    return math.fsum(found.values()) / len(found) if found else math.nan
+
+
+def table(measured: Rows) -> pd.DataFrame:
+    """Return one line for each experiment, tolerance and penalty; pairs are of float32 and of float64."""
+    lines = []
+    for name in names(measured):
+        trained_at, tightest = tolerances(measured, name)
+        for tolerance in dict.fromkeys((trained_at, tightest)):
+            for line in LINES:
+                lines.append(
+                    {
+                        "experiment": tables.title(name),
+                        "tolerance": f"{tolerance:g}" + (" (as trained)" if tolerance == trained_at else ""),
+                        "penalty": tables.label(line),
+                        "evaluations": _both(measured, name, line, tolerance),
+                        "vanilla's": _both(measured, name, VANILLA, tolerance),
+                        **{f"ratio in {on}": ratio_text(ratio(measured, name, on, tolerance, line)) for on in DTYPES},
+                        "a straight line's": _both(measured, name, VANILLA, tolerance, "straight"),
+                    }
+                )
+    return pd.DataFrame(lines)
+
+
+def _both(measured: Rows, experiment: str, line: str, tolerance: float, what: str = "nfe") -> str:
+    """Return '71.0 / 62.0', the means in float32 and in float64; '' where there is no number."""
+    found = [mean(by_seed(measured, experiment, line, dtype, tolerance, what)) for dtype in DTYPES]
+    return "" if any(map(math.isnan, found)) else " / ".join(f"{value:.1f}" for value in found)
+
+
+def in_words(measured: Rows) -> str:
+    """Say what the penalty saves in each precision, at the tolerance of training and at the tightest; '' without."""
+    if not measured:
+        return ""
+    told = []
+    for name in names(measured):
+        ends = dict.fromkeys(tolerances(measured, name))
+        found = [
+            f"at {at:g} {' and '.join(f'{_ratio(measured, name, on, at)} in {on}' for on in DTYPES)}" for at in ends
+        ]
+        told.append(f"* {tables.title(name)}: {'; '.join(found)}")
+    seeds = sorted({row["seed"] for row in measured})
+    return (
+        f"Evaluations of the model with the {tables.draw(LINES[0])} local penalty over vanilla's, at the tolerance of "
+        f"training and at the tightest, the same weights in both precisions (seeds {seeds[0]} to {seeds[-1]}, "
+        "which enter no verdict; first test batch):\n\n" + "\n".join(told)
+    )
+
+
+def missed(measured: Rows, experiments: Sequence[str]) -> str:
+    """Say where a goal at equal tolerance was missed in float32 and the same weights save more in float64; or ''."""
+    told = []
+    for name in experiments:
+        if name in names(measured):
+            at, _ = tolerances(measured, name)
+            single, double = (ratio(measured, name, dtype, at) for dtype in DTYPES)
+            if single and double and double.mean < single.mean - 0.05:
+                told.append(
+                    f"{tables.title(name)} {math.exp(double.mean):.2f}x in place of {math.exp(single.mean):.2f}x"
+                )
+    return (
+        f"Rounding hides a part: the same weights take in float64 {', '.join(told)} (*What float32 takes*)."
+        if told
+        else ""
+    )
+
+
+def _ratio(measured: Rows, experiment: str, dtype: str, tolerance: float) -> str:
+    found = ratio(measured, experiment, dtype, tolerance)
+    return "(too few seeds)" if found is None else f"{math.exp(found.mean):.2f}x"
