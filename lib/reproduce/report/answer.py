@@ -131,7 +131,6 @@ def equal_tolerance(part: Evidence, *, in_full: bool = True) -> str:
         f"other seeds, so that it may lie above. In {above} of {len(least)} no weight that was tried reaches the "
         f"ratio{rest}."
     )
-    rounding = precision.missed(precision.rows(), missed)
     return "\n\n".join(
         [f"{said} It is missed in", "\n".join(told), *([why] if least else []), *filter(None, [rounding])]
     )
