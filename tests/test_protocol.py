@@ -14,7 +14,7 @@ import yaml
 from reproduce import checkout
 from reproduce.report import verdicts
 from reproduce.runs import protocol, store
-from reproduce.runs.registered import PATH, registered
+from reproduce.runs.registered import PATH, REGISTERED_IN, registered
 from reproduce.runs.store import Row
 
 ROWS = [
@@ -73,6 +73,16 @@ def test_every_committed_row_is_a_run_of_the_protocol_with_the_settings_that_it_
                 for r in runs_of(name)
             }
             assert {plain(row) for row in rows} <= listed
+
+
+def test_a_further_version_leaves_what_the_first_registered_as_it_is() -> None:
+    first = registered_at(REGISTERED_IN[1])
+    if first is None:
+        pytest.skip("this clone has no history")
+    new = {"version", "versions", "first_step"}
+    assert {name: of for name, of in registered().items() if name not in new} == {
+        name: of for name, of in first.items() if name not in new
+    }
 
 
 def test_the_versions_are_told_in_words_too() -> None:

@@ -473,9 +473,9 @@ def test_a_number_of_jobs_that_cannot_be_is_named_and_an_empty_one_is_not_set(
 ) -> None:
     monkeypatch.setenv("REGNDE_JOBS", value)
     with pytest.raises(ValueError, match=f"REGNDE_JOBS.*found '{value}'"):
-        sweep._jobs_here()
+        sweep.jobs_here()
     monkeypatch.setenv("REGNDE_JOBS", "")
-    assert sweep._jobs_here() == os.cpu_count()
+    assert sweep.jobs_here() == os.cpu_count()
 
 
 @pytest.mark.slow

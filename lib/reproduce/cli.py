@@ -141,11 +141,15 @@ def why(options: argparse.Namespace) -> int:
 
 def study(options: argparse.Namespace) -> int:
     """Train what a stage of the protocol lists and is not stored, note what its ladders choose, and keep the rows."""
-    from reproduce.runs import choose, committed, protocol, sweep
+    from reproduce.runs import choose, committed, first_step, protocol, sweep
 
-    if options.stage not in protocol.STAGES:
-        raise ValueError(f"unknown stage {options.stage!r}; choose one of {list(protocol.STAGES)}, in this order")
+    stages = [*protocol.STAGES, first_step.STAGE]
+    if options.stage not in stages:
+        raise ValueError(f"unknown stage {options.stage!r}; choose one of {stages}, in this order")
     names = _of_study(options.only)
+    if options.stage == first_step.STAGE:
+        first_step.study(names, options.jobs or sweep.jobs_here(), keeps=options.keep)
+        return OK
     choose.check_stage(options.stage, names)
     for name in names:
         runs = protocol.STAGES[options.stage](name)
@@ -249,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     command("report", "make the report from the stored rows", "profile", "device", "keep")
     command("plan", "say what would be trained, and about how long it would take", "profile", "device", "jobs")
     made = command("study", "train what PROTOCOL.md lists and is not stored", "jobs")
-    made.add_argument("stage", help="rates, ladders, study, ablation or published; each needs those before it")
+    made.add_argument("stage", help="rates, ladders, study, ablation, published or first_step; needs those before it")
     made.add_argument("--only", default="", help="experiments, separated by commas (default: all)")
     made.add_argument("--keep", action="store_true", help="copy the rows to what git tracks")
     made = command("restore", "bring committed rows of the study into this machine's results")

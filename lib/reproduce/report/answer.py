@@ -36,8 +36,8 @@ def state(part: Evidence) -> str:
     left = [title(name) for name in part.wanted if name not in part.complete()]
     rest = f" Still to be trained: {'; '.join(left)}; what is said is about the others." if left else ""
     return (
-        f"The study has {done:,} of {wanted:,} rows (protocol version {registered()['version']}, registered in commit "
-        f"{REGISTERED_IN} before its first run).{rest}"
+        f"The study has {done:,} of {wanted:,} rows, registered as version 1 of the protocol in commit "
+        f"{REGISTERED_IN[1]} before its first run; the protocol is at version {registered()['version']}.{rest}"
     )
 
 

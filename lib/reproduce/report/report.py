@@ -27,7 +27,7 @@ def masthead(profile: str) -> str:
     made = f"commit {commit[:7]}{'-dirty' if dirty else ''}"
     return (
         f"{authors}. Made on {datetime.now(UTC):%Y-%m-%d} from {made}, profile {profile}; protocol version "
-        f"{registered()['version']}, registered in commit {REGISTERED_IN}."
+        f"{registered()['version']}, registered in commit {REGISTERED_IN[registered()['version']]}."
     )
 
 

@@ -16,8 +16,8 @@ def keep(stage: str, experiment: str, runs: Sequence[Run]) -> int:
     """Write this machine's rows of some runs into the file of their stage, by slot; return how many are new there."""
     made = [row for row in map(protocol.stored, runs) if row is not None]
     before = {slot_of(row): row for row in committed_rows(stage, experiment)}
-    now = {**before, **{slot_of(row): row for row in made}}
-    new = sum(row.key != getattr(before.get(slot), "key", None) for slot, row in now.items())
+    fresh = {slot_of(row): row for row in made if row.key != getattr(before.get(slot_of(row)), "key", None)}
+    now, new = {**before, **fresh}, len(fresh)  # a row that was made again leaves the committed one as it is
     if new:
         ordered = sorted(now.values(), key=lambda row: (row.regularizer, row.seed, row.key))
         lines = (json.dumps(asdict(row), sort_keys=True, separators=(",", ":")) for row in ordered)

@@ -56,12 +56,12 @@ def sweep(runs: Iterable[Run], *, jobs: int | None = None) -> list[Row]:
         else:
             rows[key] = row
     by_seed = dict(sorted(missing.items(), key=lambda item: item[1].seed))  # whose data some loaders keep
-    for key, row in _make(by_seed, jobs or _jobs_here()):
+    for key, row in _make(by_seed, jobs or jobs_here()):
         rows[key] = row
     return [rows[key] for key in keys]
 
 
-def _jobs_here() -> int:
+def jobs_here() -> int:
     """The number of worker processes: $REGNDE_JOBS, where it is not set or empty the number of cores."""
     given = os.environ.get("REGNDE_JOBS") or str(os.cpu_count() or 1)
     if not (given.isdigit() and int(given) > 0):
@@ -114,7 +114,7 @@ def _in_processes(runs: dict[str, Run], jobs: int) -> Iterator[tuple[str, Row]]:
     left = dict(runs)
     for _ in range(RETRIES + 1):
         pool = ProcessPoolExecutor(
-            min(jobs, len(left)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
+            min(jobs, len(left)), mp_context=get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
         )
         try:
             for key, row in _submitted(pool, left, jobs):
@@ -137,7 +137,7 @@ def _submitted(pool: Executor, runs: dict[str, Run], jobs: int) -> Iterator[tupl
         yield futures[future], future.result()
 
 
-def _start_worker(parent: int) -> None:
+def start_worker(parent: int) -> None:
     """Use one thread, and end when the sweep's process ends, however it ends."""
     torch.set_num_threads(1)
 
