@@ -21,7 +21,7 @@ def over_tolerances(measured: Rows) -> Figure:
     """Draw mean evaluations over tolerances, one panel for each experiment: float32 solid, float64 dotted.
 
     Grey is a straight line of the same length, where the solve has one: start-up and rounding, and no error of steps.
-    A vertical line marks the tolerance that the models were trained at.
+    A dashed vertical line marks the tolerance that the models were trained at.
     """
     names = precision.names(measured)
     fig, axes = panels(len(names), width=4.2, height=3.4)
@@ -35,7 +35,7 @@ def over_tolerances(measured: Rows) -> Figure:
                 ax.plot(at, y, color=seen.color, marker=seen.marker, linestyle=dash, fillstyle=fill)
             straight = [precision.mean(precision.by_seed(measured, name, VANILLA, dtype, t, "straight")) for t in at]
             ax.plot(at, straight, color="0.5", linestyle=dash)
-        ax.axvline(precision.tolerances(measured, name)[0], color="0.7", linewidth=1, zorder=0)
+        ax.axvline(precision.tolerances(measured, name)[0], color="0.3", linewidth=1, linestyle="--", zorder=0)
         ax.set(xscale="log", yscale="log", xlabel="tolerance", title=tables.title(name))
         ax.title.set_fontsize("medium")
         plain_ticks(ax.yaxis)

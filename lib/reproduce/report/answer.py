@@ -9,11 +9,11 @@ from statistics import fmean
 
 import pandas as pd
 
-from reproduce.report import ladders, precision, study, tables
+from reproduce.report import first_step, ladders, precision, study, tables
 from reproduce.report.against_global import in_words
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving, rules
-from reproduce.report.study_tables import FORM_TITLES, ratio_text
+from reproduce.report.study_tables import FORM_TITLES, bold, ratio_text
 from reproduce.report.tables import VANILLA, title
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
 from reproduce.runs.curves import words
@@ -202,7 +202,13 @@ def paragraphs(part: Evidence) -> list[str]:
     judged = study.ledger(part.judged())
     if not part.complete():
         return [state(part)]
-    found = (in_a_minute(part), equal_tolerance(part), matched_error(part), in_words(part.rows, part.complete()))
+    found = (
+        in_a_minute(part),
+        equal_tolerance(part),
+        first_step.in_words(part),
+        matched_error(part),
+        in_words(part.rows, part.complete()),
+    )
     return [text for text in (*found, printed(judged), state(part), lead(part)) if text]
 
 
@@ -220,19 +226,13 @@ def in_short(part: Evidence) -> pd.DataFrame:
             {
                 "experiment": title(name) + ("" if sure else " (vanilla's gain is not sure)"),
                 "vanilla": f"{trained:.3g}",
-                f"penalty alone ({tables.label(LOCAL[0])})": f"{_bold(ratio_text(own.ratio))}: {own.evaluations:.3g}, "
+                f"penalty alone ({tables.label(LOCAL[0])})": f"{bold(ratio_text(own.ratio))}: {own.evaluations:.3g}, "
                 f"{_kept(own)}",
                 "coarser solve alone": f"**{vanilla.evaluations / trained:.2f}x**: {_cost(vanilla)}, {_kept(vanilla)}",
-                "both": f"{_bold(ratio_text(ours.ratio))}: {tables.label(ours.line)}, {_cost(ours)}, {_kept(ours)}",
+                "both": f"{bold(ratio_text(ours.ratio))}: {tables.label(ours.line)}, {_cost(ours)}, {_kept(ours)}",
             }
         )
     return pd.DataFrame(lines)
-
-
-def _bold(ratio: str) -> str:
-    """Make what stands before an interval bold."""
-    share, *interval = ratio.split(" [", maxsplit=1)
-    return " [".join([f"**{share}**", *interval])
 
 
 def _kept(saving: Saving) -> str:

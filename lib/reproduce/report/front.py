@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import against_global, answer, history, tables
+from reproduce.report import against_global, answer, first_step, history, tables
 from reproduce.report.evidence import Evidence, study
 from reproduce.report.study import ledger
 from reproduce.runs import store
@@ -66,7 +66,8 @@ def _answer(part: Evidence) -> str:
     table = tables.markdown(answer.in_short(part))
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
     beside = against_global.in_short(part.rows, part.complete())
-    first = [text for text in (answer.in_a_minute(part), equal, matched, beside, answer.lead(part)) if text]
+    warm = first_step.in_words(part, in_full=False)
+    first = [text for text in (answer.in_a_minute(part), equal, warm, matched, beside, answer.lead(part)) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 

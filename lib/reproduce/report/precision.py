@@ -13,7 +13,6 @@ from reproduce import checkout
 from reproduce.report import effects, study, tables
 from reproduce.report.against_global import GLOBAL
 from reproduce.report.effects import Effect, Seeds
-from reproduce.report.study_tables import ratio_text
 from reproduce.runs.store import VANILLA
 
 KEPT = "data/reference/measured/precision.json"
@@ -75,7 +74,7 @@ def table(measured: Rows) -> pd.DataFrame:
                         "penalty": tables.label(line),
                         "evaluations": _both(measured, name, line, tolerance),
                         "vanilla's": _both(measured, name, VANILLA, tolerance),
-                        **{f"ratio in {on}": ratio_text(ratio(measured, name, on, tolerance, line)) for on in DTYPES},
+                        **{f"ratio in {on}": _ratio(measured, name, on, tolerance, line) for on in DTYPES},
                         "a straight line's": _both(measured, name, VANILLA, tolerance, "straight"),
                     }
                 )
@@ -99,11 +98,11 @@ def in_words(measured: Rows) -> str:
             f"at {at:g} {' and '.join(f'{_ratio(measured, name, on, at)} in {on}' for on in DTYPES)}" for at in ends
         ]
         told.append(f"* {tables.title(name)}: {'; '.join(found)}")
-    seeds = sorted({row["seed"] for row in measured})
+    seeds = " and ".join(str(seed) for seed in sorted({row["seed"] for row in measured}))
     return (
         f"Evaluations of the model with the {tables.draw(LINES[0])} local penalty over vanilla's, at the tolerance of "
-        f"training and at the tightest, the same weights in both precisions (seeds {seeds[0]} to {seeds[-1]}, "
-        "which enter no verdict; first test batch):\n\n" + "\n".join(told)
+        f"training and at the tightest, the same weights in both precisions (seeds {seeds}, which "
+        "enter no verdict; first test batch):\n\n" + "\n".join(told)
     )
 
 
@@ -125,6 +124,6 @@ def missed(measured: Rows, experiments: Sequence[str]) -> str:
     )
 
 
-def _ratio(measured: Rows, experiment: str, dtype: str, tolerance: float) -> str:
-    found = ratio(measured, experiment, dtype, tolerance)
+def _ratio(measured: Rows, experiment: str, dtype: str, tolerance: float, line: str = LINES[0]) -> str:
+    found = ratio(measured, experiment, dtype, tolerance, line)
     return "(too few seeds)" if found is None else f"{math.exp(found.mean):.2f}x"

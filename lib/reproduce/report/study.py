@@ -144,7 +144,7 @@ def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
     alike = [row for row in here if row.regularizer == CONTROL or own_way(row) == way]
     lines = {line: content for (_, line), content in lines_of(alike).items()}
     return [
-        _saving(experiment, line, None, content.costs["nfe"], content.values, lines, here[0].metric)
+        saving_of(experiment, line, None, content.costs["nfe"], content.values, lines, here[0].metric)
         for line, content in lines.items()
         if line not in (VANILLA, CONTROL)
     ]
@@ -174,7 +174,7 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
         return []
     against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
     savings = {
-        line: _saving(experiment, line, ways[line], *numbers, against, here[0].metric)
+        line: saving_of(experiment, line, ways[line], *numbers, against, here[0].metric)
         for line, numbers in moved.items()
     }
     return [replace(saving, failed=failed[line]) for line, saving in savings.items()]
@@ -195,9 +195,10 @@ def as_cheap(rows: Sequence[Row], experiments: Sequence[str]) -> dict[str, list[
     return found
 
 
-def _saving(
+def saving_of(
     experiment: str, line: str, way: Name | None, nfe: Seeds, values: Seeds, lines: Mapping[str, Line], metric: str
 ) -> Saving:
+    """Return what a line's evaluations and values (by seed) save and cost beside vanilla and the control of `lines`."""
     given, vanilla, control = rules(), lines.get(VANILLA), lines.get(CONTROL)
     ratio = worse = None
     cost, kept = verdicts.NOT_RUN, (math.nan, math.nan, math.nan)

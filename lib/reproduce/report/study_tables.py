@@ -28,6 +28,12 @@ def ratio_text(effect: Effect | None) -> str:
     return f"{math.exp(effect.mean):.{digits}f}x [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def bold(ratio: str) -> str:
+    """Make what stands before an interval bold."""
+    share, *interval = ratio.split(" [", maxsplit=1)
+    return " [".join([f"**{share}**", *interval])
+
+
 def kept_text(kept: tuple[float, float, float]) -> str:
     """Return '0.98 [0.95, 1.01]' for a share that is kept; says where its interval has no end."""
     share, low, high = kept

@@ -1,0 +1,192 @@
+"""Version 2's endpoint: equal tolerance with a first step that was chosen for each model, from its rows (no torch)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reproduce.report import effects, study, tables
+from reproduce.report.effects import Effect, Seeds
+from reproduce.report.evidence import Evidence
+from reproduce.report.study import LOCAL, Saving
+from reproduce.report.study_tables import bold, change_text, kept_text, nats_text, ratio_text
+from reproduce.report.verdicts import Line
+from reproduce.runs import store
+from reproduce.runs.registered import REGISTERED_IN, registered
+from reproduce.runs.store import VANILLA, Row
+
+STAGE = "first_step"
+SOLVES = ("own", "chosen")
+"""The solver's own guess of the first step, and the one that was chosen on training data."""
+HOPED = 2
+"""In how many experiments PROTOCOL.md hopes for the endpoint."""
+
+
+def of(experiment: str) -> list[dict[str, Any]]:
+    """Return the committed measurements of an experiment (see `runs.first_step`); none where there are none."""
+    path = store.committed_path(STAGE, experiment)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def complete(part: Evidence) -> list[str]:
+    """Return the experiments of which the study and the first steps of all registered models, by key, are there."""
+    asked, keys = registered()["first_step"], {row.key for row in part.rows}
+    wanted = {(line, seed) for line in asked["lines"] for seed in registered()["seeds"]["study"]}
+    there = {name: {(x["line"], x["seed"]) for x in of(name) if x["key"] in keys} for name in asked["experiments"]}
+    return [name for name in part.complete() if there.get(name) == wanted]
+
+
+def models(part: Evidence) -> list[Row]:
+    """Return the rows of the models that were measured."""
+    keys = {one["key"] for name in complete(part) for one in of(name)}
+    return [row for row in part.rows if row.key in keys]
+
+
+def by_seed(
+    measured: Sequence[dict[str, Any]], line: str, solve: str, tolerance: float | None = None, what: str = "nfe"
+) -> dict[int, float]:
+    """Return a number of a line by seed in one of SOLVES: 'nfe', or 'value', signed so that higher is better.
+
+    Args:
+        tolerance: None: that of training.
+    """
+    found = {}
+    for one in measured:
+        if one["line"] == line:
+            at = next(way for way in one["ways"] if tolerance in (None, way["tolerance"]))[solve]
+            sign = 1.0 if one["higher_is_better"] else -1.0
+            found[one["seed"]] = at["nfe"] if what == "nfe" else sign * at["metric"] - at.get("error", 0.0)
+    return found
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a line saves with its chosen first step, over vanilla with its own chosen one."""
+
+    saving: Saving
+    own: float
+    """Its mean evaluations by the solver's own guess."""
+    over_usual: Effect | None
+    """Logarithm of its evaluations over those of vanilla by the solver's own guess."""
+
+
+def savings(part: Evidence, experiment: str) -> list[Chosen]:
+    """Return what each penalized line saves at the tolerance of training."""
+    measured = of(experiment)
+    rows = {line: content for (name, line), content in study.lines_of(part.rows).items() if name == experiment}
+    vanilla = by_seed(measured, VANILLA, "chosen")
+    against = {**rows, VANILLA: Line({"nfe": vanilla}, rows[VANILLA].values)}
+    metric, found = measured[0]["metric"], []
+    for line in registered()["first_step"]["lines"]:
+        if line != VANILLA:
+            nfe, values = (by_seed(measured, line, "chosen", what=what) for what in ("nfe", "value"))
+            saving = study.saving_of(experiment, line, None, nfe, values, against, metric)
+            usual = effects.log_ratio(nfe, by_seed(measured, VANILLA, "own"))
+            found.append(Chosen(saving, mean(by_seed(measured, line, "own")), usual))
+    return found
+
+
+def mean(found: Seeds) -> float:
+    """Return the mean over seeds; NaN for none."""
+    return math.fsum(found.values()) / len(found) if found else math.nan
+
+
+def table(part: Evidence) -> pd.DataFrame:
+    """Return one line for each experiment and penalty."""
+    lines = []
+    for name in complete(part):
+        vanilla = [mean(by_seed(of(name), VANILLA, solve)) for solve in SOLVES]
+        for one in savings(part, name):
+            worse = nats_text if one.saving.metric == "log_likelihood" else change_text
+            lines.append(
+                {
+                    "experiment": tables.title(name),
+                    "penalty": tables.label(one.saving.line),
+                    "evaluations": f"{one.own:.1f} -> {one.saving.evaluations:.1f}",
+                    "vanilla's": f"{vanilla[0]:.1f} -> {vanilla[1]:.1f}",
+                    "over vanilla's": bold(ratio_text(one.saving.ratio)),
+                    "over vanilla's by its own guess": ratio_text(one.over_usual),
+                    "gain kept": f"{kept_text(one.saving.kept)}: {one.saving.verdict}",
+                    "error": worse(one.saving.worse),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def at_other_tolerances(part: Evidence) -> pd.DataFrame:
+    """Return the means of vanilla and of the biased local penalty at the tolerances beside that of training."""
+    lines = []
+    for name in complete(part):
+        measured = of(name)
+        for tolerance in [way["tolerance"] for way in measured[0]["ways"][1:]]:
+            nfe = {
+                (line, solve): by_seed(measured, line, solve, tolerance)
+                for line in (VANILLA, LOCAL[0])
+                for solve in SOLVES
+            }
+            told = {
+                line: " -> ".join(f"{mean(nfe[line, solve]):.1f}" for solve in SOLVES) for line in (VANILLA, LOCAL[0])
+            }
+            ratios = [effects.log_ratio(nfe[LOCAL[0], solve], nfe[VANILLA, solve]) for solve in SOLVES]
+            lines.append(
+                {
+                    "experiment": tables.title(name),
+                    "tolerance": f"{tolerance:g}",
+                    "vanilla": told[VANILLA],
+                    tables.label(LOCAL[0]): told[LOCAL[0]],
+                    "ratio, own guesses": ratio_text(ratios[0]),
+                    "ratio, chosen steps": ratio_text(ratios[1]),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def in_words(part: Evidence, *, in_full: bool = True) -> str:
+    """Say in how many experiments the endpoint is reached, and the ratios; '' without measurements."""
+    if not complete(part):
+        return ""
+    names = [name for name in complete(part) if study.gain_is_sure(part.of(name), name)]
+    apart = "; ".join(tables.title(name) for name in complete(part) if name not in names)
+    at_most = study.rules()["equal_tolerance"]
+    found = {name: [one for one in savings(part, name) if one.saving.line in LOCAL] for name in names}
+    reached = [name for name, here in found.items() if any(one.saving.reached(at_most) for one in here)]
+    where = f": {'; '.join(map(tables.title, reached))}" if reached else ""
+    said = (
+        "**With a first step that is chosen** on training data, for vanilla, too (version 2 of the protocol, "
+        f"registered in commit {REGISTERED_IN[2]} before its first solve of these models), a local penalty needs at "
+        f"most {at_most:g}x vanilla's evaluations at equal tolerance, with the gain kept, in {len(reached)} of "
+        f"{len(names)} experiments where dynamics matter{where} (hoped for: {HOPED}). {_range(found)}"
+        + (f" Not counted, since vanilla's gain over the control is not sure: {apart}." if apart else "")
+    )
+    told = [
+        f"* {tables.title(name)}: "
+        + "; ".join(
+            f"{tables.draw(one.saving.line)} {_ratio(one.saving.ratio)}, gain {one.saving.verdict}, "
+            f"{_ratio(one.over_usual)} of vanilla by its own guess"
+            for one in here
+        )
+        for name, here in found.items()
+    ]
+    return "\n\n".join([said, "\n".join(told)]) if in_full and told else said
+
+
+def _range(found: Mapping[str, Sequence[Chosen]]) -> str:
+    """Say from where to where the ratios of the biased penalty go, to vanilla with either first step."""
+    ours = [one for here in found.values() for one in here if one.saving.line == LOCAL[0]]
+    ends = []
+    for ratios in ([one.saving.ratio for one in ours], [one.over_usual for one in ours]):
+        means = [math.exp(effect.mean) for effect in ratios if effect is not None]
+        ends.append(" to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max))) if means else "nothing")
+    return (
+        f"The {tables.draw(LOCAL[0])} one takes {ends[0]} of vanilla's with its chosen step, and {ends[1]} of "
+        "vanilla's by the solver's own guess."
+    )
+
+
+def _ratio(effect: Effect | None) -> str:
+    return "" if effect is None else f"{math.exp(effect.mean):.2f}x"
