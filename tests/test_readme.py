@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchdiffeq import odeint
 
 from regnde import REGULARIZERS, make_regularizer, solve_ode
 from reproduce import checkout
@@ -22,7 +23,7 @@ def code(text: str, language: str = "python") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-PENALTY, WAYS = code(PAGES["use"])
+PENALTY, FIRST_STEP, WAYS = code(PAGES["use"])
 [REGULARIZER] = code(PAGES["extend"])
 
 
@@ -42,6 +43,24 @@ def test_the_local_penalty_of_the_readme_trains_a_field_through_the_adjoint() ->
 def test_the_code_of_the_readme_is_that_of_the_pages_it_leads_to() -> None:
     assert code(README) == [PENALTY]
     assert code(README, "sh") == code(PAGES["reproduce"], "sh")
+
+
+def test_a_first_step_is_taken_by_both_solvers_and_saves_evaluations() -> None:
+    def f(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(float(t))
+        return -y
+
+    seen: list[float] = []
+    given = {"f": f, "y0": torch.ones(4, 2), "t": torch.tensor([0.0, 1.0]), "solve_ode": solve_ode, "odeint": odeint}
+    lines = FIRST_STEP.splitlines()
+    for line in lines:
+        seen.clear()
+        exec(line, given)
+        handed = len(seen)
+        seen.clear()
+        exec(re.sub(r", (options=.*}|first_step=0.25)\)", ")", line), given)
+        assert handed < len(seen), line
+    assert torch.allclose(given["solution"].y, given["y"], atol=1e-4)  # type: ignore[attr-defined]
 
 
 def test_the_ways_of_the_readme_are_a_table_and_the_cheapest_of_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,5 +68,7 @@ def _three_seeds(part: Evidence) -> str:
         "the penalty there, the protocol does not say: we take the one with the fewest evaluations on held-out data, a "
         f"rule of commit {commit}, when {before} rows of the study had been made. Whichever local line is taken in "
         f"each experiment, the ratio is reached in {' to '.join(ends)} of {len(names)}; the tables have them all. "
+        "The endpoint of version 2, the chosen first step, was registered when version 1's verdicts were known, and "
+        "for models that had been solved and read in other ways. "
         "Someone who deploys one model should choose its way on more held-out data than we had."
     )
