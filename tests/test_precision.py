@@ -122,9 +122,8 @@ def _bench() -> Any:
 def test_the_benchmark_counts_what_a_solve_takes_and_rounding_costs_a_straight_line_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench, run = _bench(), replace(protocol.run_of("mnist_ode", "none", 0), profile="smoke")  # reads the protocol
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
-    bench = _bench()
-    run = replace(protocol.run_of("mnist_ode", "none", 0), profile="smoke")
     trained = run.trained()
     single, double = (bench.solved(trained, run, dtype, TIGHT) for dtype in bench.DTYPES.values())
     images = trained.problem.test_batches("test")[0][0]

@@ -121,8 +121,8 @@ def missed(measured: Rows, experiments: Sequence[str]) -> str:
         return ""
     seeds = len({row["seed"] for row in measured})
     return (
-        f"Rounding hides a part: the same weights, solved in float64, take {', '.join(told)} (the {tables.draw(LINES[0])} "
-        f"one; {seeds} seeds that enter no verdict; lesson 13, *What float32 takes*)."
+        f"Rounding hides a part: the same weights, solved in float64, take {', '.join(told)} (the "
+        f"{tables.draw(LINES[0])} one; {seeds} seeds that enter no verdict; lesson 13, *What float32 takes*)."
     )
 
 
