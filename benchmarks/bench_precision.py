@@ -48,7 +48,7 @@ class Straight(nn.Module):
 def solved(trained: Trained, run: Run, dtype: torch.dtype, tolerance: float) -> dict[str, Any]:
     """Return the evaluations and the metric of the first test batch in a precision, and those of a straight line."""
     problem, budget = trained.problem, run.budget().but(rtol=tolerance, atol=tolerance)
-    model, batch = copy.deepcopy(trained.model).to(dtype), problem.test_batches("test")[0]
+    model, batch = copy.deepcopy(trained.model).to(dtype).eval(), problem.test_batches("test")[0]
     inputs, found = problem.inputs(batch), dict[str, Any]()
 
     def solve(f: Any, y0: Tensor, t: Tensor) -> Solution:

@@ -13,7 +13,7 @@ import yaml
 
 from reproduce import checkout
 from reproduce.report import verdicts
-from reproduce.runs import protocol, store
+from reproduce.runs import first_step, protocol, store
 from reproduce.runs.registered import PATH, REGISTERED_IN, registered
 from reproduce.runs.store import Row
 
@@ -57,6 +57,16 @@ def test_no_reported_row_has_a_seed_that_something_was_chosen_on_and_no_ladder_s
             assert (row.part, row.seed <= 2) == ("validation", True)
         elif row.part == "test":
             assert row.seed >= 10
+
+
+def test_a_measurement_of_version_2_is_younger_than_it_from_a_clean_tree_and_of_a_reported_seed() -> None:
+    found = [one for name in protocol.names() for one in first_step.committed(name)]
+    for one in found:
+        made = one["provenance"]
+        assert made["dirty"] is False
+        assert one["seed"] in registered()["seeds"]["study"]
+        then = registered_at(made["commit"])
+        assert then is None or (then["version"] >= 2 and then["first_step"] == registered()["first_step"])
 
 
 def test_every_committed_row_is_a_run_of_the_protocol_with_the_settings_that_it_names() -> None:

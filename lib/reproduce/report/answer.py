@@ -205,8 +205,8 @@ def paragraphs(part: Evidence) -> list[str]:
     found = (
         in_a_minute(part),
         equal_tolerance(part),
-        first_step.in_words(part),
         matched_error(part),
+        first_step.in_words(part),
         in_words(part.rows, part.complete()),
     )
     return [text for text in (*found, printed(judged), state(part), lead(part)) if text]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reproduce.report import effects, study, tables
+from reproduce.report.against_global import GLOBAL
 from reproduce.report.effects import Effect, Seeds
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving
@@ -119,30 +120,27 @@ def table(part: Evidence) -> pd.DataFrame:
 
 
 def at_other_tolerances(part: Evidence) -> pd.DataFrame:
-    """Return the means of vanilla and of the biased local penalty at the tolerances beside that of training."""
+    """Return the means of vanilla and of each penalty at the tolerances beside that of training."""
     lines = []
     for name in complete(part):
         measured = of(name)
         for tolerance in [way["tolerance"] for way in measured[0]["ways"][1:]]:
-            nfe = {
-                (line, solve): by_seed(measured, line, solve, tolerance)
-                for line in (VANILLA, LOCAL[0])
-                for solve in SOLVES
-            }
-            told = {
-                line: " -> ".join(f"{mean(nfe[line, solve]):.1f}" for solve in SOLVES) for line in (VANILLA, LOCAL[0])
-            }
-            ratios = [effects.log_ratio(nfe[LOCAL[0], solve], nfe[VANILLA, solve]) for solve in SOLVES]
-            lines.append(
-                {
-                    "experiment": tables.title(name),
-                    "tolerance": f"{tolerance:g}",
-                    "vanilla": told[VANILLA],
-                    tables.label(LOCAL[0]): told[LOCAL[0]],
-                    "ratio, own guesses": ratio_text(ratios[0]),
-                    "ratio, chosen steps": ratio_text(ratios[1]),
-                }
-            )
+            theirs = [by_seed(measured, VANILLA, solve, tolerance) for solve in SOLVES]
+            for line in registered()["first_step"]["lines"]:
+                if line != VANILLA:
+                    ours = [by_seed(measured, line, solve, tolerance) for solve in SOLVES]
+                    ratios = [effects.log_ratio(*pair) for pair in zip(ours, theirs, strict=True)]
+                    lines.append(
+                        {
+                            "experiment": tables.title(name),
+                            "tolerance": f"{tolerance:g}",
+                            "penalty": tables.label(line),
+                            "evaluations": " -> ".join(f"{mean(x):.1f}" for x in ours),
+                            "vanilla's": " -> ".join(f"{mean(x):.1f}" for x in theirs),
+                            "over vanilla's, own guesses": ratio_text(ratios[0]),
+                            "over vanilla's, chosen steps": ratio_text(ratios[1]),
+                        }
+                    )
     return pd.DataFrame(lines)
 
 
@@ -151,41 +149,57 @@ def in_words(part: Evidence, *, in_full: bool = True) -> str:
     if not complete(part):
         return ""
     names = [name for name in complete(part) if study.gain_is_sure(part.of(name), name)]
-    apart = "; ".join(tables.title(name) for name in complete(part) if name not in names)
+    apart = [name for name in complete(part) if name not in names]
+    left = [name for name in registered()["first_step"]["experiments"] if name not in complete(part)]
     at_most = study.rules()["equal_tolerance"]
-    found = {name: [one for one in savings(part, name) if one.saving.line in LOCAL] for name in names}
-    reached = [name for name, here in found.items() if any(one.saving.reached(at_most) for one in here)]
-    where = f": {'; '.join(map(tables.title, reached))}" if reached else ""
+    found = {name: savings(part, name) for name in names}
+    reached = [name for name in names if any(x.saving.reached(at_most) for x in found[name] if x.saving.line in LOCAL)]
+    where = f": {_titles(reached)}" if reached else ""
     said = (
         "**With a first step that is chosen** on training data, for vanilla, too (version 2 of the protocol, "
         f"registered in commit {REGISTERED_IN[2]} before its first solve of these models), a local penalty needs at "
         f"most {at_most:g}x vanilla's evaluations at equal tolerance, with the gain kept, in {len(reached)} of "
-        f"{len(names)} experiments where dynamics matter{where} (hoped for: {HOPED}). {_range(found)}"
-        + (f" Not counted, since vanilla's gain over the control is not sure: {apart}." if apart else "")
+        f"{len(names)} experiments where dynamics matter{where} (hoped for: {HOPED}). {_range(part)}"
+        + (f" Not counted, since vanilla's gain over the control is not sure: {_titles(apart)}." if apart else "")
+        + (f" Not measured yet: {_titles(left)}." if left else "")
     )
     told = [
         f"* {tables.title(name)}: "
         + "; ".join(
-            f"{tables.draw(one.saving.line)} {_ratio(one.saving.ratio)}, gain {one.saving.verdict}, "
+            f"{tables.label(one.saving.line)} {ratio_text(one.saving.ratio)}, gain {one.saving.verdict}, "
             f"{_ratio(one.over_usual)} of vanilla by its own guess"
-            for one in here
+            for one in found[name]
         )
-        for name, here in found.items()
+        for name in names
     ]
     return "\n\n".join([said, "\n".join(told)]) if in_full and told else said
 
 
-def _range(found: Mapping[str, Sequence[Chosen]]) -> str:
-    """Say from where to where the ratios of the biased penalty go, to vanilla with either first step."""
-    ours = [one for here in found.values() for one in here if one.saving.line == LOCAL[0]]
-    ends = []
-    for ratios in ([one.saving.ratio for one in ours], [one.over_usual for one in ours]):
-        means = [math.exp(effect.mean) for effect in ratios if effect is not None]
-        ends.append(" to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max))) if means else "nothing")
+def _titles(names: Sequence[str]) -> str:
+    return "; ".join(map(tables.title, names))
+
+
+def _range(part: Evidence) -> str:
+    """Say from where to where the ratios go in all experiments: of the biased penalty, the global one, and both."""
+    all_of = {name: {one.saving.line: one for one in savings(part, name)} for name in complete(part)}
+    biased, world = ([of_name[line] for of_name in all_of.values()] for line in (LOCAL[0], GLOBAL))
+    both = [
+        effects.log_ratio(*(by_seed(of(name), line, "chosen") for line in (LOCAL[0], GLOBAL)))
+        for name in complete(part)
+    ]
     return (
-        f"The {tables.draw(LOCAL[0])} one takes {ends[0]} of vanilla's with its chosen step, and {ends[1]} of "
-        "vanilla's by the solver's own guess."
+        f"In all {len(all_of)} that were measured the {tables.draw(LOCAL[0])} one takes "
+        f"{_ends([x.saving.ratio for x in biased])} of vanilla's with its chosen step, and "
+        f"{_ends([x.over_usual for x in biased])} of vanilla's by the solver's own guess; the global penalty on the "
+        f"error takes {_ends([x.saving.ratio for x in world])} and {_ends([x.over_usual for x in world])}. The "
+        f"{tables.draw(LOCAL[0])} one takes {_ends(both)} of its evaluations."
     )
+
+
+def _ends(of_all: Sequence[Effect | None]) -> str:
+    """Return '0.41x to 0.85x'."""
+    means = [math.exp(effect.mean) for effect in of_all if effect is not None]
+    return " to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max))) if means else "nothing"
 
 
 def _ratio(effect: Effect | None) -> str:

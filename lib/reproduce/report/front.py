@@ -67,7 +67,7 @@ def _answer(part: Evidence) -> str:
     said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
     beside = against_global.in_short(part.rows, part.complete())
     warm = first_step.in_words(part, in_full=False)
-    first = [text for text in (answer.in_a_minute(part), equal, warm, matched, beside, answer.lead(part)) if text]
+    first = [text for text in (answer.in_a_minute(part), equal, matched, warm, beside, answer.lead(part)) if text]
     return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
 
 
