@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from reproduce.plots.axes import plain_ticks
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
-from reproduce.report import first_step, study, tables
+from reproduce.report import effects, first_step, study, tables
 from reproduce.report.evidence import Evidence
 from reproduce.report.first_step import SOLVES
 from reproduce.runs.registered import registered
@@ -26,7 +26,7 @@ def own_and_chosen(part: Evidence) -> Figure:
         measured = first_step.of(name)
         for y, line in enumerate(lines):
             own, chosen = (first_step.by_seed(measured, line, solve) for solve in SOLVES)
-            ends, seen = [first_step.mean(own), first_step.mean(chosen)], look(line)
+            ends, seen = [effects.average(own), effects.average(chosen)], look(line)
             ax.plot(list(chosen.values()), [y] * len(chosen), ".", color="0.7", zorder=1)
             ax.plot(ends, [y, y], color=seen.color, linewidth=1, zorder=2)
             ax.plot(ends[0], y, color=seen.color, marker=seen.marker, fillstyle="none", ms=8, linestyle="none")

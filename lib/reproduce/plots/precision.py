@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from reproduce.plots.axes import plain_ticks
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
-from reproduce.report import precision, tables
+from reproduce.report import effects, precision, tables
 from reproduce.report.precision import DTYPES, LINES, Rows
 from reproduce.runs.store import VANILLA
 
@@ -31,9 +31,9 @@ def over_tolerances(measured: Rows) -> Figure:
             fill: Literal["full", "none"] = "full" if dtype == DTYPES[0] else "none"
             for line in (VANILLA, LINES[0]):
                 seen = look(line)
-                y = [precision.mean(precision.by_seed(measured, name, line, dtype, tol)) for tol in at]
+                y = [effects.average(precision.by_seed(measured, name, line, dtype, tol)) for tol in at]
                 ax.plot(at, y, color=seen.color, marker=seen.marker, linestyle=dash, fillstyle=fill)
-            straight = [precision.mean(precision.by_seed(measured, name, VANILLA, dtype, t, "straight")) for t in at]
+            straight = [effects.average(precision.by_seed(measured, name, VANILLA, dtype, t, "straight")) for t in at]
             ax.plot(at, straight, color="0.5", linestyle=dash)
         ax.axvline(precision.tolerances(measured, name)[0], color="0.3", linewidth=1, linestyle="--", zorder=0)
         ax.set(xscale="log", yscale="log", xlabel="tolerance", title=tables.title(name))

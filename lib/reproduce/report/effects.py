@@ -57,6 +57,11 @@ def mean_effect(values: Sequence[float]) -> Effect | None:
     return Effect(math.fsum(values) / n, math.sqrt(_covariance(values, values) / n), n - 1)
 
 
+def average(of: Seeds) -> float:
+    """Return the mean over seeds; NaN for none."""
+    return math.fsum(of.values()) / len(of) if of else math.nan
+
+
 def log_ratio(ours: Seeds, theirs: Seeds) -> Effect | None:
     """Return the mean over common seeds of log(ours / theirs); None for fewer than two, NaN where one is not positive.
 

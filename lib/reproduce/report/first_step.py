@@ -12,7 +12,7 @@ import pandas as pd
 
 from reproduce.report import effects, study, tables
 from reproduce.report.against_global import GLOBAL
-from reproduce.report.effects import Effect, Seeds
+from reproduce.report.effects import Effect
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving
 from reproduce.report.study_tables import bold, change_text, kept_text, nats_text, ratio_text
@@ -88,20 +88,15 @@ def savings(part: Evidence, experiment: str) -> list[Chosen]:
             nfe, values = (by_seed(measured, line, "chosen", what=what) for what in ("nfe", "value"))
             saving = study.saving_of(experiment, line, None, nfe, values, against, metric)
             usual = effects.log_ratio(nfe, by_seed(measured, VANILLA, "own"))
-            found.append(Chosen(saving, mean(by_seed(measured, line, "own")), usual))
+            found.append(Chosen(saving, effects.average(by_seed(measured, line, "own")), usual))
     return found
-
-
-def mean(found: Seeds) -> float:
-    """Return the mean over seeds; NaN for none."""
-    return math.fsum(found.values()) / len(found) if found else math.nan
 
 
 def table(part: Evidence) -> pd.DataFrame:
     """Return one line for each experiment and penalty."""
     lines = []
     for name in complete(part):
-        vanilla = [mean(by_seed(of(name), VANILLA, solve)) for solve in SOLVES]
+        vanilla = [effects.average(by_seed(of(name), VANILLA, solve)) for solve in SOLVES]
         for one in savings(part, name):
             worse = nats_text if one.saving.metric == "log_likelihood" else change_text
             lines.append(
@@ -135,8 +130,8 @@ def at_other_tolerances(part: Evidence) -> pd.DataFrame:
                             "experiment": tables.title(name),
                             "tolerance": f"{tolerance:g}",
                             "penalty": tables.label(line),
-                            "evaluations": " -> ".join(f"{mean(x):.1f}" for x in ours),
-                            "vanilla's": " -> ".join(f"{mean(x):.1f}" for x in theirs),
+                            "evaluations": " -> ".join(f"{effects.average(x):.1f}" for x in ours),
+                            "vanilla's": " -> ".join(f"{effects.average(x):.1f}" for x in theirs),
                             "over vanilla's, own guesses": ratio_text(ratios[0]),
                             "over vanilla's, chosen steps": ratio_text(ratios[1]),
                         }

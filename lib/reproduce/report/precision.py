@@ -12,7 +12,7 @@ import pandas as pd
 from reproduce import checkout
 from reproduce.report import effects, study, tables
 from reproduce.report.against_global import GLOBAL
-from reproduce.report.effects import Effect, Seeds
+from reproduce.report.effects import Effect
 from reproduce.runs.store import VANILLA
 
 KEPT = "data/reference/measured/precision.json"
@@ -55,11 +55,6 @@ def ratio(measured: Rows, experiment: str, dtype: str, tolerance: float, line: s
     return effects.log_ratio(ours, theirs)
 
 
-def mean(found: Seeds) -> float:
-    """Return the mean over seeds; NaN for none."""
-    return math.fsum(found.values()) / len(found) if found else math.nan
-
-
 def table(measured: Rows) -> pd.DataFrame:
     """Return one line for each experiment, tolerance and penalty; pairs are of float32 and of float64."""
     lines = []
@@ -83,7 +78,7 @@ def table(measured: Rows) -> pd.DataFrame:
 
 def _both(measured: Rows, experiment: str, line: str, tolerance: float, what: str = "nfe") -> str:
     """Return '71.0 / 62.0', the means in float32 and in float64; '' where there is no number."""
-    found = [mean(by_seed(measured, experiment, line, dtype, tolerance, what)) for dtype in DTYPES]
+    found = [effects.average(by_seed(measured, experiment, line, dtype, tolerance, what)) for dtype in DTYPES]
     return "" if any(map(math.isnan, found)) else " / ".join(f"{value:.1f}" for value in found)
 
 

@@ -210,8 +210,7 @@ def saving_of(
             kept = effects.kept_interval(values, vanilla.values, control.values, level=given["level"])
             pair = None if lost is None else (lost.below(), lost.above())
             cost = effects.sides([pair], COST, 1 - given["level"])[0] or verdicts.NOT_RUN
-    mean = math.fsum(nfe.values()) / len(nfe) if nfe else math.nan
-    return Saving(experiment, line, way, mean, ratio, kept, cost, worse, metric, len(nfe))
+    return Saving(experiment, line, way, effects.average(nfe), ratio, kept, cost, worse, metric, len(nfe))
 
 
 def worse_by(values: Seeds, vanilla: Seeds, metric: str) -> Effect | None:
