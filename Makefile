@@ -154,6 +154,6 @@ $(STAMP) $(PEERS) $(SITE) $(COURSE) $(HUB):
 	$(@D)/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(@D); \
 	echo "installing $(FROM) into $(@D): once, some minutes"; \
 	set -x; \
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $(FROM); \
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $(FROM); \
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	touch $@
