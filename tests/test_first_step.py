@@ -119,13 +119,13 @@ def test_what_is_measured_is_stored_as_it_comes_kept_once_and_not_made_again(
     monkeypatch.setenv("REGNDE_HOME", str(home))
     first_step.study(["spiral_ode"], 2, keeps=True)
     assert "2 of them new" in capsys.readouterr().out
-    assert [one["seed"] for one in first_step.committed("spiral_ode")] == [10, 11]
-    kept = store.committed_path(first_step.STAGE, "spiral_ode").read_bytes()
+    assert [one["seed"] for one in store.first_steps("spiral_ode")] == [10, 11]
+    kept = store.committed_path(store.FIRST_STEP, "spiral_ode").read_bytes()
     assert list(first_step.make("spiral_ode", 2)) == []
-    for path in (home / "data" / "results" / first_step.STAGE).rglob("*.json"):  # made again, at another time
+    for path in (home / "data" / "results" / store.FIRST_STEP).rglob("*.json"):  # made again, at another time
         path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": {}}))
     assert first_step.keep("spiral_ode") == 0
-    assert store.committed_path(first_step.STAGE, "spiral_ode").read_bytes() == kept
+    assert store.committed_path(store.FIRST_STEP, "spiral_ode").read_bytes() == kept
 
 
 def test_a_row_of_the_study_that_is_made_again_leaves_the_committed_one(home: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_row_of_the_study_that_is_made_again_leaves_the_committed_one(home: Pa
     assert store.committed_rows("study", "spiral_ode") == [row]
 
 
-KEPT = [one for name in registered()["first_step"]["experiments"] for one in first_step.committed(name)]
+KEPT = [one for name in registered()["first_step"]["experiments"] for one in store.first_steps(name)]
 
 
 def test_committed_measurements_are_of_the_studys_models_and_solve_as_their_rows_do() -> None:

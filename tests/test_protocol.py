@@ -13,7 +13,7 @@ import yaml
 
 from reproduce import checkout
 from reproduce.report import verdicts
-from reproduce.runs import first_step, protocol, store
+from reproduce.runs import protocol, store
 from reproduce.runs.registered import PATH, REGISTERED_IN, registered
 from reproduce.runs.store import Row
 
@@ -60,7 +60,7 @@ def test_no_reported_row_has_a_seed_that_something_was_chosen_on_and_no_ladder_s
 
 
 def test_a_measurement_of_version_2_is_younger_than_it_from_a_clean_tree_and_of_a_reported_seed() -> None:
-    found = [one for name in protocol.names() for one in first_step.committed(name)]
+    found = [one for name in protocol.names() for one in store.first_steps(name)]
     for one in found:
         made = one["provenance"]
         assert made["dirty"] is False

@@ -66,7 +66,7 @@ def commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(store, "COMMITTED", str(tmp_path))
 
     def written(measured: list[dict[str, Any]]) -> None:
-        path = store.committed_path(first_step.STAGE, "mnist_ode")
+        path = store.committed_path(store.FIRST_STEP, "mnist_ode")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(map(json.dumps, measured)))
 

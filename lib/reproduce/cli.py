@@ -143,11 +143,11 @@ def study(options: argparse.Namespace) -> int:
     """Train what a stage of the protocol lists and is not stored, note what its ladders choose, and keep the rows."""
     from reproduce.runs import choose, committed, first_step, protocol, sweep
 
-    stages = [*protocol.STAGES, first_step.STAGE]
+    stages = [*protocol.STAGES, store.FIRST_STEP]
     if options.stage not in stages:
         raise ValueError(f"unknown stage {options.stage!r}; choose one of {stages}, in this order")
     names = _of_study(options.only)
-    if options.stage == first_step.STAGE:
+    if options.stage == store.FIRST_STEP:
         first_step.study(names, options.jobs or sweep.jobs_here(), keeps=options.keep)
         return OK
     choose.check_stage(options.stage, names)

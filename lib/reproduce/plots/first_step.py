@@ -11,6 +11,7 @@ from reproduce.plots.report import panels
 from reproduce.report import effects, first_step, study, tables
 from reproduce.report.evidence import Evidence
 from reproduce.report.first_step import SOLVES
+from reproduce.runs import store
 from reproduce.runs.registered import registered
 from reproduce.runs.store import VANILLA
 
@@ -23,7 +24,7 @@ def own_and_chosen(part: Evidence) -> Figure:
     names, lines = first_step.complete(part), registered()["first_step"]["lines"]
     fig, axes = panels(len(names), width=4.2, height=2.6)
     for ax, name in zip(axes, names, strict=True):
-        measured = first_step.of(name)
+        measured = store.first_steps(name)
         for y, line in enumerate(lines):
             own, chosen = (first_step.by_seed(measured, line, solve) for solve in SOLVES)
             ends, seen = [effects.average(own), effects.average(chosen)], look(line)

@@ -35,7 +35,7 @@ def over_tolerances(measured: Rows) -> Figure:
                 ax.plot(at, y, color=seen.color, marker=seen.marker, linestyle=dash, fillstyle=fill)
             straight = [effects.average(precision.by_seed(measured, name, VANILLA, dtype, t, "straight")) for t in at]
             ax.plot(at, straight, color="0.5", linestyle=dash)
-        ax.axvline(precision.tolerances(measured, name)[0], color="0.3", linewidth=1, linestyle="--", zorder=0)
+        ax.axvline(precision.tolerances(measured, name)[0], color="0.2", linewidth=1.2, linestyle="--")
         ax.set(xscale="log", yscale="log", xlabel="tolerance", title=tables.title(name))
         ax.title.set_fontsize("medium")
         plain_ticks(ax.yaxis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,30 +20,26 @@ from reproduce.runs import store
 from reproduce.runs.registered import REGISTERED_IN, registered
 from reproduce.runs.store import VANILLA, Row
 
-STAGE = "first_step"
 SOLVES = ("own", "chosen")
 """The solver's own guess of the first step, and the one that was chosen on training data."""
 HOPED = 2
 """In how many experiments PROTOCOL.md hopes for the endpoint."""
 
 
-def of(experiment: str) -> list[dict[str, Any]]:
-    """Return the committed measurements of an experiment (see `runs.first_step`); none where there are none."""
-    path = store.committed_path(STAGE, experiment)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def complete(part: Evidence) -> list[str]:
     """Return the experiments of which the study and the first steps of all registered models, by key, are there."""
     asked, keys = registered()["first_step"], {row.key for row in part.rows}
     wanted = {(line, seed) for line in asked["lines"] for seed in registered()["seeds"]["study"]}
-    there = {name: {(x["line"], x["seed"]) for x in of(name) if x["key"] in keys} for name in asked["experiments"]}
+    there = {
+        name: {(x["line"], x["seed"]) for x in store.first_steps(name) if x["key"] in keys}
+        for name in asked["experiments"]
+    }
     return [name for name in part.complete() if there.get(name) == wanted]
 
 
 def models(part: Evidence) -> list[Row]:
     """Return the rows of the models that were measured."""
-    keys = {one["key"] for name in complete(part) for one in of(name)}
+    keys = {one["key"] for name in complete(part) for one in store.first_steps(name)}
     return [row for row in part.rows if row.key in keys]
 
 
@@ -78,7 +73,7 @@ class Chosen:
 
 def savings(part: Evidence, experiment: str) -> list[Chosen]:
     """Return what each penalized line saves at the tolerance of training."""
-    measured = of(experiment)
+    measured = store.first_steps(experiment)
     rows = {line: content for (name, line), content in study.lines_of(part.rows).items() if name == experiment}
     vanilla = by_seed(measured, VANILLA, "chosen")
     against = {**rows, VANILLA: Line({"nfe": vanilla}, rows[VANILLA].values)}
@@ -96,7 +91,7 @@ def table(part: Evidence) -> pd.DataFrame:
     """Return one line for each experiment and penalty."""
     lines = []
     for name in complete(part):
-        vanilla = [effects.average(by_seed(of(name), VANILLA, solve)) for solve in SOLVES]
+        vanilla = [effects.average(by_seed(store.first_steps(name), VANILLA, solve)) for solve in SOLVES]
         for one in savings(part, name):
             worse = nats_text if one.saving.metric == "log_likelihood" else change_text
             lines.append(
@@ -118,7 +113,7 @@ def at_other_tolerances(part: Evidence) -> pd.DataFrame:
     """Return the means of vanilla and of each penalty at the tolerances beside that of training."""
     lines = []
     for name in complete(part):
-        measured = of(name)
+        measured = store.first_steps(name)
         for tolerance in [way["tolerance"] for way in measured[0]["ways"][1:]]:
             theirs = [by_seed(measured, VANILLA, solve, tolerance) for solve in SOLVES]
             for line in registered()["first_step"]["lines"]:
@@ -179,7 +174,7 @@ def _range(part: Evidence) -> str:
     all_of = {name: {one.saving.line: one for one in savings(part, name)} for name in complete(part)}
     biased, world = ([of_name[line] for of_name in all_of.values()] for line in (LOCAL[0], GLOBAL))
     both = [
-        effects.log_ratio(*(by_seed(of(name), line, "chosen") for line in (LOCAL[0], GLOBAL)))
+        effects.log_ratio(*(by_seed(store.first_steps(name), line, "chosen") for line in (LOCAL[0], GLOBAL)))
         for name in complete(part)
     ]
     return (

@@ -25,7 +25,6 @@ from reproduce.runs.registered import registered
 from reproduce.runs.run import Run, keys_of
 from reproduce.runs.train import Trained
 
-STAGE = "first_step"
 Measurement = dict[str, Any]
 """Of one model: experiment, line, seed, key of its row, data, `ways` (see `measured`), provenance."""
 
@@ -126,14 +125,14 @@ def make(experiment: str, jobs: int) -> Iterator[Measurement]:
 
 def _path(run: Run, key: str) -> Path:
     name = f"{run.regularizer.replace(':', '-')}-seed{run.seed}-{key}.json"
-    return checkout.ROOT / "data" / "results" / STAGE / run.experiment / name
+    return checkout.ROOT / "data" / "results" / store.FIRST_STEP / run.experiment / name
 
 
 def keep(experiment: str) -> int:
     """Write this machine's measurements into the file that git tracks; return how many are new there."""
     asked = runs(experiment)
     here = [path for path in map(_path, asked, keys_of(asked)) if path.exists()]
-    before = {(one["line"], one["seed"]): one for one in committed(experiment)}
+    before = {(one["line"], one["seed"]): one for one in store.first_steps(experiment)}
     now = dict(before)
     for one in (json.loads(path.read_text(encoding="utf-8")) for path in here):
         if before.get((one["line"], one["seed"]), {}).get("key") != one["key"]:
@@ -141,14 +140,8 @@ def keep(experiment: str) -> int:
     new = sum(one is not before.get(slot) for slot, one in now.items())
     if new:
         lines = (json.dumps(now[slot], sort_keys=True, separators=(",", ":")) for slot in sorted(now))
-        write_atomically(store.committed_path(STAGE, experiment), ("\n".join(lines) + "\n").encode())
+        write_atomically(store.committed_path(store.FIRST_STEP, experiment), ("\n".join(lines) + "\n").encode())
     return new
-
-
-def committed(experiment: str) -> list[Measurement]:
-    """Return the measurements of an experiment that git tracks; none where there is no file."""
-    path = store.committed_path(STAGE, experiment)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def study(names: Sequence[str], jobs: int, *, keeps: bool) -> None:
@@ -160,4 +153,7 @@ def study(names: Sequence[str], jobs: int, *, keeps: bool) -> None:
                 print(f"{done}: {name}/{one['line']}/{one['seed']}: {own:.1f} -> {ours:.1f} evaluations", flush=True)
         finally:
             kept = keep(name) if keeps else 0
-        print(f"{STAGE} of {name}: {len(runs(name))} models, {kept} of them new in {store.COMMITTED}", flush=True)
+        print(
+            f"{store.FIRST_STEP} of {name}: {len(runs(name))} models, {kept} of them new in {store.COMMITTED}",
+            flush=True,
+        )

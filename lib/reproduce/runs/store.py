@@ -107,6 +107,16 @@ def committed_rows(stage: str, experiment: str) -> list[Row]:
     return [parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
+FIRST_STEP = "first_step"
+"""The stage of version 2, whose lines are measurements of the study's models (`runs.first_step`) and no rows."""
+
+
+def first_steps(experiment: str) -> list[dict[str, Any]]:
+    """Return the committed measurements of an experiment's first steps; none where there is no file."""
+    path = committed_path(FIRST_STEP, experiment)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
 def path_of(row: Row) -> Path:
     """Return where a row is stored: results/<profile>/<experiment>/<regularizer>-seed<seed>-<key>.json."""
     name = f"{row.regularizer}-seed{row.seed}-{row.key}.json"
