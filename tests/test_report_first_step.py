@@ -116,7 +116,6 @@ def test_words_table_and_picture_say_it(commit: Any) -> None:
         in said
     )
     assert "Not measured yet: PhysioNet 2012, latent ODE; " in said
-    assert "\n" not in first_step.in_words(PART, in_full=False)
     unbiased, biased, _ = first_step.table(PART).to_dict("records")
     mean = math.fsum(map(factor, SEEDS)) / len(SEEDS)
     assert biased["evaluations"] == f"{48 * mean:.1f} -> {24 * mean:.1f}"

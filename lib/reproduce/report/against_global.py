@@ -143,11 +143,10 @@ def in_short(rows: Sequence[Row], experiments: Sequence[str]) -> str:
         return ""
     of, more, less = _corrected(found)
     return (
-        f"{BESIDE} At equal tolerance, in the same open solver and at weights chosen by one rule, it takes "
+        f"{BESIDE} Solved as trained, in the same open solver and at weights chosen by one rule, it takes "
         f"{_ratios([one.evaluations for one in found])} of the global one's evaluations (surely more in {more[0]} of "
         f"{of} comparisons, fewer in {less[0]}) and {_ratios([one.training for one in found])} of its time of training "
-        f"(more in {more[1]}, less in {less[1]}); no registered endpoint, looked at when rows had been seen, corrected "
-        f"by Holm. {CLOSED}"
+        f"(more in {more[1]}, less in {less[1]}; corrected by Holm, looked at when rows had been seen). {CLOSED}"
     )
 
 

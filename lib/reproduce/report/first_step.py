@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from reproduce.report import effects, study, tables
+from reproduce.report import effects, endpoints, study, tables
 from reproduce.report.against_global import GLOBAL
 from reproduce.report.effects import Effect
+from reproduce.report.endpoints import Endpoint
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving
 from reproduce.report.study_tables import bold, change_text, kept_text, nats_text, ratio_text
@@ -22,8 +23,6 @@ from reproduce.runs.store import VANILLA, Row
 
 SOLVES = ("own", "chosen")
 """The solver's own guess of the first step, and the one that was chosen on training data."""
-HOPED = 2
-"""In how many experiments PROTOCOL.md hopes for the endpoint."""
 
 
 def complete(part: Evidence) -> list[str]:
@@ -134,23 +133,25 @@ def at_other_tolerances(part: Evidence) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def in_words(part: Evidence, *, in_full: bool = True) -> str:
+def endpoint(part: Evidence) -> Endpoint:
+    """Return the endpoint of version 2."""
+    names, apart = endpoints.where_dynamics_matter(part, complete(part))
+    found = {name: [one.saving for one in savings(part, name) if one.saving.line in LOCAL] for name in names}
+    return Endpoint(study.rules()["equal_tolerance"], 2, found, apart)
+
+
+def in_words(part: Evidence) -> str:
     """Say in how many experiments the endpoint is reached, and the ratios; '' without measurements."""
     if not complete(part):
         return ""
-    names = [name for name in complete(part) if study.gain_is_sure(part.of(name), name)]
-    apart = [name for name in complete(part) if name not in names]
+    found = endpoint(part)
     left = [name for name in registered()["first_step"]["experiments"] if name not in complete(part)]
-    at_most = study.rules()["equal_tolerance"]
-    found = {name: savings(part, name) for name in names}
-    reached = [name for name in names if any(x.saving.reached(at_most) for x in found[name] if x.saving.line in LOCAL)]
-    where = f": {_titles(reached)}" if reached else ""
+    where = f": {_titles(found.reached())}" if found.reached() else ""
     said = (
         "**With a first step that is chosen** on training data, for vanilla, too (version 2 of the protocol, "
         f"registered in commit {REGISTERED_IN[2]} before its first solve of these models), a local penalty needs at "
-        f"most {at_most:g}x vanilla's evaluations at equal tolerance, with the gain kept, in {len(reached)} of "
-        f"{len(names)} experiments where dynamics matter{where} (hoped for: {HOPED}). {_range(part)}"
-        + (f" Not counted, since vanilla's gain over the control is not sure: {_titles(apart)}." if apart else "")
+        f"most {found.at_most:g}x vanilla's evaluations at equal tolerance, with the gain kept, in {found.count()} "
+        f"experiments where dynamics matter{where} (hoped for: {found.hoped}). {_range(part)}{found.not_counted()}"
         + (f" Not measured yet: {_titles(left)}." if left else "")
     )
     told = [
@@ -158,11 +159,11 @@ def in_words(part: Evidence, *, in_full: bool = True) -> str:
         + "; ".join(
             f"{tables.label(one.saving.line)} {ratio_text(one.saving.ratio)}, gain {one.saving.verdict}, "
             f"{_ratio(one.over_usual)} of vanilla by its own guess"
-            for one in found[name]
+            for one in savings(part, name)
         )
-        for name in names
+        for name in found.savings
     ]
-    return "\n\n".join([said, "\n".join(told)]) if in_full and told else said
+    return "\n\n".join([said, "\n".join(told)]) if told else said
 
 
 def _titles(names: Sequence[str]) -> str:

@@ -12,13 +12,20 @@ from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import against_global, answer, first_step, history, tables
+from reproduce.report import against_global, answer, history, minute, tables
 from reproduce.report.evidence import Evidence, study
 from reproduce.report.study import ledger
+from reproduce.report.study_tables import head
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
 PICTURE = "13_gain_against_cost"
+CLAIMS = (
+    "**The papers' claims**, each judged on the ratio of costs that it is about: below or above 1 or undecided, better "
+    "than printed or compatible with it or worse, the gain kept or lost. With the penalty in our form, in that of the "
+    "papers' code, and in that of their text:"
+)
+"""Leads in the table of verdicts."""
 BLOCK = re.compile(re.escape(BEGIN) + r"\n(.*?)\n?" + re.escape(END), re.DOTALL)
 LINE = re.compile(r"^\* (\w+): ([\d.]+) min on (\d+) cores, commit (\S+), (\d{4}-\d\d-\d\d)$", re.MULTILINE)
 
@@ -61,20 +68,26 @@ def _answer(part: Evidence) -> str:
     )
     if not part.complete():
         return "\n\n".join(map(_wrapped, (answer.state(part), history.in_one_sentence(), links)))
-    equal, matched = answer.equal_tolerance(part, in_full=False), answer.matched_error(part)
-    found = ledger(part.judged())
-    table = tables.markdown(answer.in_short(part))
-    said = (answer.printed(found), answer.state(part), history.in_one_sentence(), links)
     beside = against_global.in_short(part.rows, part.complete())
-    warm = first_step.in_words(part, in_full=False)
-    first = [text for text in (answer.in_a_minute(part), equal, matched, warm, beside, answer.lead(part)) if text]
-    return "\n\n".join([*map(_wrapped, first), table, *map(_wrapped, said)])
+    texts = (
+        minute.in_a_minute(part),
+        minute.goals(part),
+        beside,
+        minute.lead(part),
+        tables.markdown(minute.in_short(part)),
+        CLAIMS,
+        tables.markdown(head(ledger(part.judged()))),
+        answer.state(part),
+        history.in_one_sentence(),
+        links,
+    )
+    return "\n\n".join(_wrapped(text) for text in texts if text)
 
 
 def _wrapped(text: str) -> str:
-    """Wrap each line of a text by itself, so that a list stays one."""
+    """Wrap each line of a text by itself, so that a table stays one."""
     wrap = partial(textwrap.fill, width=130, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(wrap(line, subsequent_indent="  " if line.startswith("* ") else "") for line in text.split("\n"))
+    return "\n".join(line if line.startswith("|") else wrap(line) for line in text.split("\n"))
 
 
 def _times(times: Mapping[str, Time]) -> str:
