@@ -48,7 +48,7 @@ def test_the_block_is_written_between_its_marks_and_keeps_the_times_of_other_pro
     (rowless / "figures" / f"{front.PICTURE}.json").write_text(json.dumps({"alt": "Axes.", "caption": "A caption."}))
     assert front.update()
     text = readme.read_text()
-    assert "![Axes.](figures/13_gain_against_cost.png)" in text
+    assert "![Axes.](figures/13_in_a_minute.png)" in text
     assert "| MNIST, neural ODE | 101 | **0.41x** [" in text
     assert "seeds that nobody" in " ".join(text.split())
     assert "smoke: 5.0 min" in text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from study_rows import ROWS, part, row
 
+from reproduce.plots import minute as plots_minute
 from reproduce.report import endpoints, first_step, front, minute, tables
 from reproduce.report.study import Saving
 from reproduce.runs.registered import REGISTERED_IN
@@ -60,6 +62,24 @@ def test_nothing_is_said_of_an_experiment_that_is_not_complete_or_whose_chosen_w
     for nothing in (part("mnist_odenone10"), replace(part(), rows=unsolved)):
         assert minute.in_a_minute(nothing) == ""
         assert minute.in_short(nothing).empty
+
+
+def test_the_picture_has_four_marks_for_each_experiment_hollow_where_the_gain_is_not_surely_kept(chosen: None) -> None:
+    lost = tuple(replace(one, metrics=ROWS[-1].metrics) if one.regularizer == "local_biased" else one for one in ROWS)
+    for rows, filled in ((ROWS, [True] * 4), (lost, [True, False, True, False])):
+        evidence = replace(part(), rows=tuple(rows))
+        found = minute.marks(evidence)
+        assert [(mark.penalty, mark.coarse) for mark in found] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+        assert [mark.kept for mark in found] == filled
+        assert [mark.evaluations for mark in found] == pytest.approx([101.0, 41.0, 101.0, 2.0])
+        fig = plots_minute.in_a_minute(evidence)
+        drawn = [line for line in fig.axes[0].lines if line.get_marker() != "None"]
+        assert [line.get_xdata()[0] for line in drawn] == [mark.evaluations for mark in found]
+        assert [line.get_markerfacecolor() != "white" for line in drawn] == filled
+        plt.close(fig)
+    fig = plots_minute.in_a_minute(part("mnist_odenone10"))
+    assert [text.get_text() for text in fig.axes[0].texts] == ["no rows yet"]
+    plt.close(fig)
 
 
 def saving(name: str, line: str, mean: float, cost: str) -> Saving:

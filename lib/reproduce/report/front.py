@@ -19,7 +19,7 @@ from reproduce.report.study_tables import head
 from reproduce.runs import store
 
 BEGIN, END = "<!-- generated: make report -->", "<!-- end -->"
-PICTURE = "13_gain_against_cost"
+PICTURE = "13_in_a_minute"
 CLAIMS = (
     "**The papers' claims**, each judged on the ratio of costs that it is about: below or above 1 or undecided, better "
     "than printed or compatible with it or worse, the gain kept or lost. With the penalty in our form, in that of the "

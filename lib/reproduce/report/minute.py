@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import pandas as pd
@@ -37,17 +38,53 @@ def in_a_minute(part: Evidence) -> str:
         return ""
     alone = {saving.experiment: ratio for ratio, saving in _alone(part, LOCAL[0])}
     larger = [saving for ratio, saving in coarser if ratio < alone[saving.experiment]]
-    sure = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
+    below = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
     return (
         "**In a minute.** A coarser solve of a model without a penalty saves more than the penalty in "
         f"{len(larger)} of {len(both)} experiments (gain kept in {_kept_in(larger)} of these), and the penalty adds to "
-        f"it, by its interval, in {len(sure)} (gain kept in {_kept_in(sure)}). {without_a_penalty(part)} Ratios of "
+        f"it, by its interval, in {len(below)} (gain kept in {_kept_in(below)}). {without_a_penalty(part)} Ratios of "
         "evaluations of f for one prediction, ten seeds for each line:\n\n"
         f"{tables.markdown(_ways_to_save(part))}\n\n"
         "*Gain* is what vanilla (no penalty) gains over a model without dynamics; it is *kept* where the interval over "
         "seeds says so. The worst error is the largest mean one beside vanilla's as it was trained, on test data; of "
         "the flow, which has likelihoods, the table below tells."
     )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a model takes for one prediction, in the mean over seeds, solved in one of two ways."""
+
+    experiment: str
+    penalty: bool
+    coarse: bool
+    """Solved in the way that was chosen for it, else as it was trained."""
+    evaluations: float
+    kept: bool
+    """Whether vanilla's gain is surely kept."""
+
+
+def marks(part: Evidence) -> list[Mark]:
+    """Return four marks for each experiment: without and with the penalty, as trained and solved coarsely."""
+    found = []
+    for of, penalty, coarse in (
+        (_alone(part, LOCAL[0]), True, False),
+        (_coarser(part), False, True),
+        (_both(part), True, True),
+    ):
+        found += [Mark(x.experiment, penalty, coarse, x.evaluations, x.verdict == COST[0]) for _, x in of]
+    trained = [Mark(x.experiment, False, False, _trained(part, x.experiment), kept=True) for _, x in _both(part)]
+    return [*trained, *found]
+
+
+def sure(part: Evidence, experiment: str) -> bool:
+    """Return whether vanilla's gain over the control is sure."""
+    return study.gain_is_sure(part.of(experiment), experiment)
+
+
+def _trained(part: Evidence, experiment: str) -> float:
+    """Return the evaluations of vanilla as it was trained."""
+    return fmean(study.lines_of(part.of(experiment))[experiment, VANILLA].costs["nfe"].values())
 
 
 def _ways_to_save(part: Evidence) -> pd.DataFrame:
@@ -83,12 +120,8 @@ def _alone(part: Evidence, line: str) -> Found:
 
 def _coarser(part: Evidence) -> Found:
     """Return what a coarser solve of vanilla saves."""
-    lines, found = study.lines_of(part.rows), []
-    for _, ours in _both(part):
-        vanilla, _ = endpoints.matched(part, ours.experiment)
-        if vanilla is not None:
-            found.append((vanilla.evaluations / fmean(lines[ours.experiment, VANILLA].costs["nfe"].values()), vanilla))
-    return found
+    found = [endpoints.matched(part, ours.experiment)[0] for _, ours in _both(part)]
+    return [(x.evaluations / _trained(part, x.experiment), x) for x in found if x is not None]
 
 
 def _both(part: Evidence) -> Found:
@@ -181,12 +214,10 @@ def in_short(part: Evidence) -> pd.DataFrame:
     for _, ours in _both(part):
         name = ours.experiment
         own, (share, vanilla) = alone[name], coarser[name]
-        trained = fmean(study.lines_of(part.of(name))[name, VANILLA].costs["nfe"].values())
-        sure = study.gain_is_sure(part.of(name), name)
         lines.append(
             {
-                "experiment": title(name) + ("" if sure else " (vanilla's gain is not sure)"),
-                "vanilla": f"{trained:.3g}",
+                "experiment": title(name) + ("" if sure(part, name) else " (vanilla's gain is not sure)"),
+                "vanilla": f"{_trained(part, name):.3g}",
                 f"penalty alone ({tables.label(LOCAL[0])})": f"{bold(ratio_text(own.ratio))}: {own.evaluations:.3g}, "
                 f"{_kept(own)}",
                 "coarser solve alone": f"**{share:.2f}x**: {_cost(vanilla)}, {_kept(vanilla)}",
