@@ -100,9 +100,9 @@ def test_the_sentence_says_what_is_left_when_both_penalties_comparisons_are_corr
         "more evaluations in 1 and fewer in 0, more time of training in 1 and less in 1."
     ) in against_global.in_words(ROWS, ["mnist_ode"])
     assert (
-        "it takes 1.00x to 1.10x of the global one's evaluations (surely more in 1 of 2 comparisons, fewer in 0) and "
-        "0.90x to 1.30x of its time of training (more in 1, less in 1; corrected by Holm, looked at when "
-        "rows had been seen)"
+        "it takes 1.00x to 1.10x of the global one's evaluations (fewer in 0 of 2, more in 1 by the interval of each; "
+        "corrected by Holm fewer in 0, more in 1) and 0.90x to 1.30x of its time of training (corrected less in 1, "
+        "more in 1; looked at when rows had been seen)"
     ) in against_global.in_short(ROWS, ["mnist_ode"])
     # Seeds that spread so that the interval of the biased penalty's evaluations alone is above 1, with the others not.
     spread = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -9,9 +11,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
-from reproduce.report import minute, tables
+from reproduce.report import minute
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL
+from reproduce.report.study_tables import titled
 from reproduce.runs.store import VANILLA
 
 SHAPES = {False: "o", True: "D"}
@@ -29,20 +32,21 @@ def in_a_minute(part: Evidence) -> Figure:
         return panels(0)[0]
     fig, ax = plt.subplots(figsize=(9.0, 0.75 * len(names) + 1.6), layout="constrained")
     for mark in of_all:
-        y = names.index(mark.experiment) + (SHIFT if mark.penalty else -SHIFT)
-        color = look(LOCAL[0] if mark.penalty else VANILLA).color
+        y = names.index(mark.experiment) + (-SHIFT if mark.line == VANILLA else SHIFT)
+        color = _color(mark.line == VANILLA)
         face = color if mark.kept else "white"
         ax.plot(mark.evaluations, y, SHAPES[mark.coarse], color=color, ms=9, markerfacecolor=face, mew=1.6, zorder=3)
         side, align = (-9, "right") if mark.coarse else (9, "left")
         ax.annotate(f"{mark.evaluations:.3g}", (mark.evaluations, y), (side, 0), textcoords="offset points",
                     ha=align, va="center", fontsize="small", color=color)  # fmt: skip
     for y, name in enumerate(names):
-        for penalty, shift in ((False, -SHIFT), (True, SHIFT)):
-            ends = [mark.evaluations for mark in of_all if (mark.experiment, mark.penalty) == (name, penalty)]
-            ax.plot(ends, [y + shift] * len(ends), color=look(LOCAL[0] if penalty else VANILLA).color, lw=1, zorder=2)
+        for plain, shift in ((True, -SHIFT), (False, SHIFT)):
+            trained, coarse = (x for x in of_all if x.experiment == name and (x.line == VANILLA) == plain)
+            ends, dash = [trained.evaluations, coarse.evaluations], "-" if trained.line == coarse.line else ":"
+            ax.plot(ends, [y + shift] * 2, dash, color=_color(plain), lw=1.2, zorder=2)
         if y:
             ax.axhline(y - 0.5, color="0.8", lw=1)
-    ax.set_yticks(range(len(names)), [_title(part, name) for name in names])
+    ax.set_yticks(range(len(names)), [titled(name, part.of(name)).replace(" (", "\n(") for name in names])
     ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="evaluations of f for one prediction")
     ax.xaxis.set_major_locator(LogLocator(base=2))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -53,9 +57,8 @@ def in_a_minute(part: Evidence) -> Figure:
     return fig
 
 
-def _title(part: Evidence, name: str) -> str:
-    title = tables.title(name)
-    return title if minute.sure(part, name) else f"{title}\n(vanilla's gain is not sure)"
+def _color(plain: bool) -> Any:
+    return look(VANILLA if plain else LOCAL[0]).color
 
 
 def _handles() -> list[Line2D]:
@@ -67,7 +70,10 @@ def _handles() -> list[Line2D]:
     ]
     shapes = [
         Line2D([], [], color=grey, marker=SHAPES[coarse], linestyle="none", label=label)
-        for coarse, label in ((False, "solved as it was trained"), (True, "solved as coarsely as held-out data allow"))
+        for coarse, label in (
+            (False, "solved as it was trained"),
+            (True, "solved in the cheapest way of held-out data"),
+        )
     ]
     fills = [
         Line2D([], [], color=grey, marker="o", markerfacecolor=face, linestyle="none", mew=1.6, label=label)

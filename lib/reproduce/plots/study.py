@@ -16,6 +16,7 @@ from reproduce.plots.palette import look
 from reproduce.plots.report import panels
 from reproduce.report import ladders, study, tables
 from reproduce.report.evidence import Evidence
+from reproduce.report.study_tables import titled
 from reproduce.runs.curves import curve
 from reproduce.runs.store import Row
 
@@ -86,14 +87,14 @@ def gain_against_cost(
         ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256], ["1", "2", "4", "8", "16", "32", "64", "128", "256"])
         ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
-    ax.set_title(titled(experiment, [row for row in rows if row.experiment == experiment]), fontsize="medium")
+    here = [row for row in rows if row.experiment == experiment]
+    ax.set_title(_two_lines(titled(experiment, here)), fontsize="medium")
     return ax
 
 
-def titled(experiment: str, rows: Sequence[Row]) -> str:
-    """Return the title of an experiment's panel, which says where vanilla's gain is not sure."""
-    sure = study.gain_is_sure(rows, experiment)
-    return tables.title(experiment) + ("" if sure else "\n(vanilla's gain is not sure)")
+def _two_lines(title: str) -> str:
+    """Put what stands in brackets into a line of its own."""
+    return title.replace(" (", "\n(")
 
 
 def ladders_of(part: Evidence) -> Figure:
@@ -121,7 +122,7 @@ def ladders_of(part: Evidence) -> Figure:
             if chosen in at:
                 ax.plot(*at[chosen], color=seen.color, marker="o", ms=13, fillstyle="none", linestyle="none")
         ax.axhline(study.rules()["held_out_gain"], color="0.4", linewidth=1, linestyle=":")
-        ax.set_title(titled(name, part.of(name)), fontsize="medium")
+        ax.set_title(_two_lines(titled(name, part.of(name))), fontsize="medium")
         ax.set_xlabel("evaluations of f for one prediction")
     for ax in axes[::3]:
         ax.set_ylabel("share of vanilla's gain kept")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import pandas as pd
 from reproduce.report import effects, ladders, study, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import LOCAL, Saving
-from reproduce.report.study_tables import change_text, kept_text, nats_text, ratio_text
+from reproduce.report.study_tables import change_text, kept_text, nats_text, ratio_text, span
 from reproduce.report.verdicts import COST
 from reproduce.runs.store import Row
 
@@ -117,10 +116,10 @@ def in_words(rows: Sequence[Row], experiments: Sequence[str]) -> str:
             nfe, train, free = [x.evaluations for x in of], [x.training for x in of], [x.free for x in of]
             keep = [one.evaluations for one in of if one.both_keep]
             told.append(
-                f"* **{tables.label(line)}**: {_ratios(nfe)} of the global one's evaluations ({_counts(nfe, 'fewer')}; "
-                f"where both keep the gain {_counts(keep, 'fewer')}), and {_ratios(train)} of its time of training "
+                f"* **{tables.label(line)}**: {span(nfe)} of the global one's evaluations ({_counts(nfe, 'fewer')}; "
+                f"where both keep the gain {_counts(keep, 'fewer')}), and {span(train)} of its time of training "
                 f"({_counts(train)})"
-                + (f"; each in the way chosen for it, {_ratios(free)} ({_counts(free, 'fewer')})" if any(free) else "")
+                + (f"; each in the way chosen for it, {span(free)} ({_counts(free, 'fewer')})" if any(free) else "")
                 + "."
             )
     if not told:
@@ -141,12 +140,13 @@ def in_short(rows: Sequence[Row], experiments: Sequence[str]) -> str:
     found = [one for name in experiments for one in compared(rows, name)]
     if not found:
         return ""
-    of, more, less = _corrected(found)
+    _, more, less = _corrected(found)
+    nfe, train = [one.evaluations for one in found], [one.training for one in found]
     return (
-        f"{BESIDE} Solved as trained, in the same open solver and at weights chosen by one rule, it takes "
-        f"{_ratios([one.evaluations for one in found])} of the global one's evaluations (surely more in {more[0]} of "
-        f"{of} comparisons, fewer in {less[0]}) and {_ratios([one.training for one in found])} of its time of training "
-        f"(more in {more[1]}, less in {less[1]}; corrected by Holm, looked at when rows had been seen). {CLOSED}"
+        f"{BESIDE} Solved as trained, in the same open solver and at weights chosen by one rule, it takes {span(nfe)} "
+        f"of the global one's evaluations ({_counts(nfe, 'fewer')} by the interval of each; corrected by Holm fewer in "
+        f"{less[0]}, more in {more[0]}) and {span(train)} of its time of training (corrected less in {less[1]}, more "
+        f"in {more[1]}; looked at when rows had been seen). {CLOSED}"
     )
 
 
@@ -160,12 +160,6 @@ def _corrected(found: Sequence[Comparison]) -> tuple[int, tuple[int, int], tuple
     told = effects.sides(pairs, ("less", "more", ""), 1 - study.rules()["level"])
     nfe, train = told[: len(found)], told[len(found) :]
     return len(found), (nfe.count("more"), train.count("more")), (nfe.count("less"), train.count("less"))
-
-
-def _ratios(of: Sequence[Effect | None]) -> str:
-    """Return '1.00x to 1.39x'."""
-    means = [math.exp(effect.mean) for effect in of if effect is not None]
-    return " to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max)))
 
 
 def _counts(of: Sequence[Effect | None], less: str = "less", more: str = "more") -> str:

@@ -15,7 +15,7 @@ from reproduce.report.effects import Effect
 from reproduce.report.endpoints import Endpoint
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving
-from reproduce.report.study_tables import bold, change_text, kept_text, nats_text, ratio_text
+from reproduce.report.study_tables import bold, change_text, kept_text, nats_text, ratio_text, span
 from reproduce.report.verdicts import Line
 from reproduce.runs import store
 from reproduce.runs.registered import REGISTERED_IN, registered
@@ -180,17 +180,11 @@ def _range(part: Evidence) -> str:
     ]
     return (
         f"In all {len(all_of)} that were measured the {tables.draw(LOCAL[0])} one takes "
-        f"{_ends([x.saving.ratio for x in biased])} of vanilla's with its chosen step, and "
-        f"{_ends([x.over_usual for x in biased])} of vanilla's by the solver's own guess; the global penalty on the "
-        f"error takes {_ends([x.saving.ratio for x in world])} and {_ends([x.over_usual for x in world])}. The "
-        f"{tables.draw(LOCAL[0])} one takes {_ends(both)} of its evaluations."
+        f"{span([x.saving.ratio for x in biased])} of vanilla's with its chosen step, and "
+        f"{span([x.over_usual for x in biased])} of vanilla's by the solver's own guess; the global penalty on the "
+        f"error takes {span([x.saving.ratio for x in world])} and {span([x.over_usual for x in world])}. The "
+        f"{tables.draw(LOCAL[0])} one takes {span(both)} of its evaluations."
     )
-
-
-def _ends(of_all: Sequence[Effect | None]) -> str:
-    """Return '0.41x to 0.85x'."""
-    means = [math.exp(effect.mean) for effect in of_all if effect is not None]
-    return " to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max))) if means else "nothing"
 
 
 def _ratio(effect: Effect | None) -> str:

@@ -3,60 +3,244 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from reproduce.report import endpoints, first_step, study, tables
+from reproduce.report import effects, endpoints, first_step, study, tables
 from reproduce.report.against_global import GLOBAL
 from reproduce.report.evidence import Evidence
-from reproduce.report.study import LOCAL, Saving, rules
-from reproduce.report.study_tables import bold, ratio_text
+from reproduce.report.study import DECAYED, LOCAL, Saving, rules
+from reproduce.report.study_tables import bold, ratio_text, span, titled
 from reproduce.report.tables import VANILLA, title
-from reproduce.report.verdicts import COST
+from reproduce.report.verdicts import COST, FORMS, Line
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN
+from reproduce.runs.store import CONTROL
 
 HEAD = (
-    "One line for each experiment: evaluations of f for one prediction and, bold, their ratio: of the penalty and of "
-    "the coarser solve to vanilla as it was trained, of both to vanilla's coarser solve. A coarser solve is the "
-    "cheapest way that kept the gain on held-out data; it *fails* where the gain on test data is not surely kept. "
-    "Errors are those on test data beside vanilla's as it was trained. In brackets: lines that were trained for few "
-    "steps."
+    "Each experiment by itself: evaluations of f for one batch, in the mean, and bold their ratio with its interval: "
+    "of the penalty and of the coarser solve to vanilla as it was trained, of both to vanilla's coarser solve. A "
+    "coarser solve is the cheapest way that kept the gain on held-out data; it *fails* where the gain on test data is "
+    "not surely kept. Errors are changes to vanilla's as it was trained, on test data (of a coarser solve on a part of "
+    "them). In round brackets: how a line was trained for few steps, and the way to solve."
 )
 """Leads in `in_short`."""
-Found = Sequence[tuple[float, Saving]]
-"""Ratios of evaluations, and what was saved, of some experiments."""
+AS_TRAINED = {
+    LOCAL[0]: f"a local penalty ({tables.draw(LOCAL[0])})",
+    LOCAL[1]: f"a local penalty ({tables.draw(LOCAL[1])})",
+    GLOBAL: "the global penalty on the error",
+    DECAYED[0]: "weight decay, no penalty",
+}
+"""Lines that are told of as they were trained -> words."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """An experiment of which both sides were solved in their chosen ways, too."""
+
+    experiment: str
+    sure: bool
+    """Whether vanilla's gain over the control is sure: elsewhere nothing can be said to keep it."""
+    vanilla: float
+    """Evaluations of vanilla as it was trained, in the mean."""
+    alone: Mapping[str, Saving]
+    """Line -> solved as it was trained."""
+    coarser: Saving
+    """Vanilla in its chosen way, beside itself as it was trained."""
+    both: Saving
+    """The chosen local penalty in its chosen way, beside vanilla in its own."""
+    rise: float
+    """By what share vanilla's error may rise while the registered share of the gain is kept; NaN of a likelihood."""
+    astray: Mapping[str, int]
+    """Local line -> seeds that lose more than half of the gain, solved as trained."""
+
+    def kept(self, saving: Saving) -> bool:
+        """Return whether the gain is surely kept."""
+        return self.sure and saving.verdict == COST[0]
+
+    @property
+    def solved(self) -> bool:
+        """Whether the chosen ways of both sides solve every seed."""
+        return not self.coarser.failed + self.both.failed
+
+
+def told(part: Evidence) -> list[Told]:
+    """Return what there is to tell of the complete experiments."""
+    found = []
+    for name in part.complete():
+        alone = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
+        coarser, both = endpoints.matched(part, name)
+        if LOCAL[0] in alone and coarser and both and coarser.way:
+            here, lines = part.of(name), {line: content for (_, line), content in study.lines_of(part.of(name)).items()}
+            trained = lines[VANILLA].costs["nfe"]
+            solved = {seed: pair[1] for seed, pair in study.solved(here, VANILLA, coarser.way).items() if pair}
+            coarser = replace(coarser, ratio=effects.log_ratio(solved, trained))
+            sure = study.gain_is_sure(here, name)
+            rise = _rise(lines, here[0].metric)
+            astray = {line: _astray(line, lines) for line in LOCAL if line in alone} if sure else {}
+            found.append(Told(name, sure, effects.average(trained), alone, coarser, both, rise, astray))
+    return found
+
+
+def _rise(lines: Mapping[str, Line], metric: str) -> float:
+    """Return `Told.rise`."""
+    vanilla, control = (effects.average(lines[line].values) for line in (VANILLA, CONTROL))
+    lost = (1 - rules()["gain"]) * (vanilla - control)
+    return math.nan if metric == "log_likelihood" else lost / study.error_of(vanilla, metric)
+
+
+def _astray(line: str, lines: Mapping[str, Line]) -> int:
+    """Return how many seeds of a line lose more than half of vanilla's gain."""
+    ours, vanilla, control = (lines[name].values for name in (line, VANILLA, CONTROL))
+    return sum(ours[seed] < (vanilla[seed] + control[seed]) / 2 for seed in ours)
 
 
 def in_a_minute(part: Evidence) -> str:
     """Say what each way to save brings over all experiments, and what the penalty adds to a coarser solve; or ''."""
-    coarser, both = _coarser(part), _both(part)
-    if not both:
+    found = [one for one in told(part) if one.solved]
+    if not found:
         return ""
-    alone = {saving.experiment: ratio for ratio, saving in _alone(part, LOCAL[0])}
-    larger = [saving for ratio, saving in coarser if ratio < alone[saving.experiment]]
-    below = [saving for _, saving in both if saving.ratio and saving.ratio.interval(rules()["level"])[1] < 0]
+    cheaper = [one for one in found if mean_ratio(one.coarser) < mean_ratio(one.alone[LOCAL[0]])]
+    added = [one for one in found if one.both.ratio and one.both.ratio.interval(rules()["level"])[1] < 0]
     return (
-        "**In a minute.** A coarser solve of a model without a penalty saves more than the penalty in "
-        f"{len(larger)} of {len(both)} experiments (gain kept in {_kept_in(larger)} of these), and the penalty adds to "
-        f"it, by its interval, in {len(below)} (gain kept in {_kept_in(below)}). {without_a_penalty(part)} Ratios of "
-        "evaluations of f for one prediction, ten seeds for each line:\n\n"
+        "**In a minute.** Vanilla (no penalty), solved in the cheapest way that held-out data allow, takes fewer "
+        f"evaluations of f than a model with the {tables.draw(LOCAL[0])} local penalty solved as it was trained, in "
+        f"{_counted(cheaper, len(found), lambda one: one.coarser)}. With the same freedom, a penalized model takes "
+        f"fewer than vanilla, by the interval of the ratio, in {_counted(added, len(found), lambda one: one.both)}. "
+        f"{without_a_penalty(part)} Evaluations for one batch:\n\n"
         f"{tables.markdown(_ways_to_save(part))}\n\n"
-        "*Gain* is what vanilla (no penalty) gains over a model without dynamics; it is *kept* where the interval over "
-        "seeds says so. The worst error is the largest mean one beside vanilla's as it was trained, on test data; of "
-        "the flow, which has likelihoods, the table below tells."
+        f"{_what_kept_means(found)} {_own_forms(found)}{_left_out(part)}"
+    )
+
+
+def _counted(which: Sequence[Told], n: int, of: Callable[[Told], Saving]) -> str:
+    return f"{len(which)} of {n} experiments (gain kept in {sum(one.kept(of(one)) for one in which)})"
+
+
+def without_a_penalty(part: Evidence) -> str:
+    """Say in how many experiments a model without a penalty is as cheap as the penalized one, each solved coarsely."""
+    plain = study.as_cheap(part.rows, part.complete())
+    sides = ("vanilla itself", (VANILLA,)), ("a model with weight decay", DECAYED)
+    said = []
+    for words_of, lines in sides:
+        of = {name: [saving for saving in savings if saving.line in lines] for name, savings in plain.items()}
+        as_cheap = [name for name, savings in of.items() if savings]
+        kept = sum(any(saving.verdict == COST[0] for saving in of[name]) for name in as_cheap)
+        said.append(f"{words_of} in {len(as_cheap)} of {len(plain)} (gain kept in {kept})")
+    dearer = "; ".join(title(name) for name, savings in plain.items() if not savings)
+    return f"No more than the penalized one takes {', '.join(said)}" + (f"; neither in: {dearer}." if dearer else ".")
+
+
+def _ways_to_save(part: Evidence) -> pd.DataFrame:
+    """Return one line for each way to save, from the smallest to the largest ratio of experiments that are solved."""
+    found = [one for one in told(part) if one.solved]
+    sure = {one.experiment for one in found if one.sure}
+    lines = [
+        (f"{words_of}, solved as trained", [one.alone[line] for one in found if line in one.alone], "vanilla's")
+        for line, words_of in AS_TRAINED.items()
+    ]
+    lines.append(("a coarser solve, no penalty", [one.coarser for one in found], "vanilla's"))
+    lines.append(("a local penalty and a coarser solve", [one.both for one in found], "vanilla's coarser solve"))
+    stepped = [one.saving for name in first_step.complete(part) for one in first_step.savings(part, name)]
+    sure |= {name for name in first_step.complete(part) if study.gain_is_sure(part.of(name), name)}
+    for line, words_of in AS_TRAINED.items():
+        of = [saving for saving in stepped if saving.line == line]
+        lines.append((f"{words_of}, with a chosen first step", of, "vanilla's with its own chosen one"))
+    return pd.DataFrame(
+        {
+            "what is changed": what,
+            "evaluations": f"**{span([saving.ratio for saving in of])}** of {beside}",
+            "experiments": len(of),
+            "gain kept, where it is sure": _kept_in([saving for saving in of if saving.experiment in sure]),
+            "largest error, of vanilla's": _largest_error(of),
+        }
+        for what, of, beside in lines
+        if of
+    )
+
+
+def _kept_in(savings: Sequence[Saving]) -> str:
+    return f"{sum(saving.verdict == COST[0] for saving in savings)} of {len(savings)}"
+
+
+def _largest_error(savings: Iterable[Saving]) -> str:
+    """Return '4.2x (Spiral, neural ODE)'; of likelihoods there is no ratio."""
+    worse = {x.experiment: x.worse.mean for x in savings if x.worse is not None and x.metric != "log_likelihood"}
+    most = max(worse, key=lambda name: worse[name], default=None)
+    return f"{math.exp(worse[most]):.2g}x ({title(most)})" if most else ""
+
+
+def _what_kept_means(found: Sequence[Told]) -> str:
+    """Say what a kept gain is, how much an error may rise with it, and how many seeds lose most of it."""
+    rises = {one.experiment: one.rise for one in found if one.sure and math.isfinite(one.rise)}
+    ends = [end(rises, key=lambda name: rises[name]) for end in (min, max) if rises]
+    allowed = " to ".join(dict.fromkeys(f"{_percent(rises[name])} ({title(name)})" for name in ends))
+    astray = "; ".join(
+        f"{title(one.experiment)}, {' and '.join(f'{n} {tables.draw(line)}' for line, n in one.astray.items())}"
+        for one in found
+        if any(one.astray.values())
+    )
+    return (
+        "*Gain* is what vanilla gains over a model without dynamics; it is *kept* where at least "
+        f"{100 * rules()['gain']:g} % of it surely are, over ten seeds."
+        + (f" Before it counts as lost an error may rise by {allowed}, so errors stand beside it." if allowed else "")
+        + " Ratios and errors are geometric means over pairs of one seed."
+        + (f" Of the penalized models solved as trained, these lose more than half of it: {astray}." if astray else "")
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _own_forms(found: Sequence[Told]) -> str:
+    """Say what the papers' own forms of the penalty take, solved as trained."""
+    theirs = [line + form for line in LOCAL for form in FORMS.values() if form]
+    of = [one.alone[line].ratio for one in found for line in theirs if line in one.alone]
+    if not of:
+        return ""
+    return f"The penalty is our form of it; those of the papers' code and text take {span(of)}, solved as trained."
+
+
+def _left_out(part: Evidence) -> str:
+    names = {one.experiment for one in told(part) if one.solved}
+    rest = "; ".join(title(name) for name in part.complete() if name not in names)
+    return f" Left out, since a chosen way does not solve every seed: {rest}." if rest else ""
+
+
+def mean_ratio(saving: Saving) -> float:
+    """Return the mean ratio of evaluations."""
+    return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
+
+
+def goals(part: Evidence) -> str:
+    """Say in how many experiments each registered endpoint is reached."""
+    equal, matched, stepped = endpoints.equal_tolerance(part), endpoints.matched_error(part), first_step.endpoint(part)
+    said = [
+        f"at equal tolerance in **{equal.count()}** experiments where vanilla's gain is sure (hoped for: "
+        f"{equal.hoped})",
+        f"with the same freedom to solve on both sides in **{matched.count()}** (hoped for: {matched.hoped})",
+    ]
+    if stepped.savings:
+        said.append(
+            f"at equal tolerance with a chosen first step in **{stepped.count()}** that were measured (hoped for: "
+            f"{stepped.hoped}; a further question, registered in commit {REGISTERED_IN[2]} when the first two had been "
+            "answered)"
+        )
+    return (
+        "**What was registered and hoped for**: a local penalty, biased or unbiased, that needs at most "
+        f"{equal.at_most:g}x of vanilla's evaluations and keeps the gain: {'; '.join(said)}."
     )
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a model takes for one prediction, in the mean over seeds, solved in one of two ways."""
+    """What a model takes for one batch, in the mean over seeds, solved in one of two ways."""
 
     experiment: str
-    penalty: bool
+    line: str
     coarse: bool
     """Solved in the way that was chosen for it, else as it was trained."""
     evaluations: float
@@ -67,137 +251,12 @@ class Mark:
 def marks(part: Evidence) -> list[Mark]:
     """Return four marks for each experiment: without and with the penalty, as trained and solved coarsely."""
     found = []
-    for of, penalty, coarse in (
-        (_alone(part, LOCAL[0]), True, False),
-        (_coarser(part), False, True),
-        (_both(part), True, True),
-    ):
-        found += [Mark(x.experiment, penalty, coarse, x.evaluations, x.verdict == COST[0]) for _, x in of]
-    trained = [Mark(x.experiment, False, False, _trained(part, x.experiment), kept=True) for _, x in _both(part)]
-    return [*trained, *found]
-
-
-def sure(part: Evidence, experiment: str) -> bool:
-    """Return whether vanilla's gain over the control is sure."""
-    return study.gain_is_sure(part.of(experiment), experiment)
-
-
-def _trained(part: Evidence, experiment: str) -> float:
-    """Return the evaluations of vanilla as it was trained."""
-    return fmean(study.lines_of(part.of(experiment))[experiment, VANILLA].costs["nfe"].values())
-
-
-def _ways_to_save(part: Evidence) -> pd.DataFrame:
-    """Return one line for each way to save, from the smallest to the largest ratio of all experiments."""
-    stepped = {name: first_step.savings(part, name) for name in first_step.complete(part)}
-    names = {f"the local penalty ({tables.draw(LOCAL[0])})": LOCAL[0], "the global penalty on the error": GLOBAL}
-    found: dict[str, tuple[Found, str]] = {}
-    for words_of, line in names.items():
-        found[f"{words_of}, solved as it was trained"] = _alone(part, line), "vanilla's"
-    found["a coarser solve, no penalty"] = _coarser(part), "vanilla's as it was trained"
-    found["a local penalty and a coarser solve"] = _both(part), "vanilla's coarser solve"
-    for words_of, line in names.items():
-        chosen = [one.saving for of in stepped.values() for one in of if one.saving.line == line]
-        found[f"{words_of}, with a chosen first step"] = _with_ratios(chosen), "vanilla's with its own chosen one"
-    return pd.DataFrame(
-        {
-            "what is changed": what,
-            "evaluations": f"**{_ends(of)}** of {beside}",
-            "gain kept in": f"{_kept_in([saving for _, saving in of])} of {len(of)}",
-            "worst error": _worst(of),
-        }
-        for what, (of, beside) in found.items()
-        if of
-    )
-
-
-def _alone(part: Evidence, line: str) -> Found:
-    """Return what a penalty saves, solved as it was trained, where vanilla and a local penalty have a coarser way."""
-    names = [saving.experiment for _, saving in _both(part)]
-    of = [saving for name in names for saving in study.equal_tolerance(part.rows, name) if saving.line == line]
-    return _with_ratios(of)
-
-
-def _coarser(part: Evidence) -> Found:
-    """Return what a coarser solve of vanilla saves."""
-    found = [endpoints.matched(part, ours.experiment)[0] for _, ours in _both(part)]
-    return [(x.evaluations / _trained(part, x.experiment), x) for x in found if x is not None]
-
-
-def _both(part: Evidence) -> Found:
-    """Return what the penalty saves where both sides are solved coarsely."""
-    return _with_ratios(
-        ours
-        for name in part.complete()
-        for vanilla, ours in [endpoints.matched(part, name)]
-        if vanilla is not None and ours is not None
-    )
-
-
-def _with_ratios(savings: Iterable[Saving]) -> Found:
-    return [(mean_ratio(saving), saving) for saving in savings]
-
-
-def mean_ratio(saving: Saving) -> float:
-    """Return the mean ratio of evaluations."""
-    return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
-
-
-def _kept_in(savings: Sequence[Saving]) -> int:
-    return sum(saving.verdict == COST[0] for saving in savings)
-
-
-def _ends(found: Found) -> str:
-    """Return '0.41x to 0.85x'."""
-    return " to ".join(dict.fromkeys(f"{end(ratio for ratio, _ in found):.2f}x" for end in (min, max)))
-
-
-def _worst(found: Found) -> str:
-    errors = [saving for _, saving in found if saving.worse is not None and saving.metric != "log_likelihood"]
-    most = max(errors, key=lambda saving: saving.worse.mean if saving.worse else 0.0, default=None)
-    return error(most).removeprefix("error ") if most else ""
-
-
-def error(saving: Saving) -> str:
-    """Say how the error changed, so that a hopeless control cannot hide a loss; of a likelihood, in nats."""
-    if saving.worse is None:
-        return "error not known"
-    if saving.metric == "log_likelihood":
-        return f"{abs(saving.worse.mean):.2f} nats {'worse' if saving.worse.mean > 0 else 'better'}"
-    return f"error {100 * math.expm1(saving.worse.mean):+.0f} %"
-
-
-def without_a_penalty(part: Evidence) -> str:
-    """Say in how many experiments a model without a penalty is as cheap as the penalized one, each solved coarsely."""
-    plain = study.as_cheap(part.rows, part.complete())
-    as_cheap = [name for name, of in plain.items() if of]
-    kept = sum(_kept_in(plain[name]) > 0 for name in as_cheap)
-    dearer = "; ".join(title(name) for name in plain if name not in as_cheap)
-    return (
-        "Without a penalty, plain or with weight decay, a model takes no more evaluations than the penalized one in "
-        f"{len(as_cheap)} of {len(plain)}, with the gain kept in {kept}"
-        + (f"; it takes more in: {dearer}." if dearer else ".")
-    )
-
-
-def goals(part: Evidence) -> str:
-    """Say in how many experiments each registered endpoint is reached."""
-    equal, matched, stepped = endpoints.equal_tolerance(part), endpoints.matched_error(part), first_step.endpoint(part)
-    told = [
-        f"at equal tolerance in **{equal.count()}** experiments where vanilla's gain is sure (hoped for: "
-        f"{equal.hoped})",
-        f"with the same freedom to solve on both sides in **{matched.count()}** (hoped for: {matched.hoped})",
-    ]
-    if stepped.savings:
-        told.append(
-            f"at equal tolerance with a chosen first step in **{stepped.count()}** that were measured (hoped for: "
-            f"{stepped.hoped}; a further question, registered in commit {REGISTERED_IN[2]} when the first two had been "
-            "answered)"
-        )
-    return (
-        f"**What was registered and hoped for**: a local penalty that needs at most {equal.at_most:g}x of vanilla's "
-        f"evaluations and keeps the gain: {'; '.join(told)}."
-    )
+    for one in told(part):
+        found.append(Mark(one.experiment, VANILLA, False, one.vanilla, one.sure))
+        for saving in (one.coarser, one.alone[LOCAL[0]], one.both):
+            coarse = saving.way is not None
+            found.append(Mark(one.experiment, saving.line, coarse, saving.evaluations, one.kept(saving)))
+    return found
 
 
 def lead(part: Evidence) -> str:
@@ -208,32 +267,32 @@ def lead(part: Evidence) -> str:
 
 def in_short(part: Evidence) -> pd.DataFrame:
     """Return one line for each experiment: vanilla as trained, the penalty alone, a coarser solve alone, and both."""
-    alone = {saving.experiment: saving for _, saving in _alone(part, LOCAL[0])}
-    coarser = {saving.experiment: (ratio, saving) for ratio, saving in _coarser(part)}
-    lines = []
-    for _, ours in _both(part):
-        name = ours.experiment
-        own, (share, vanilla) = alone[name], coarser[name]
-        lines.append(
-            {
-                "experiment": title(name) + ("" if sure(part, name) else " (vanilla's gain is not sure)"),
-                "vanilla": f"{_trained(part, name):.3g}",
-                f"penalty alone ({tables.label(LOCAL[0])})": f"{bold(ratio_text(own.ratio))}: {own.evaluations:.3g}, "
-                f"{_kept(own)}",
-                "coarser solve alone": f"**{share:.2f}x**: {_cost(vanilla)}, {_kept(vanilla)}",
-                "both": f"{bold(ratio_text(ours.ratio))}: {tables.label(ours.line)}, {_cost(ours)}, {_kept(ours)}",
-            }
-        )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(
+        {
+            "experiment": titled(one.experiment, part.of(one.experiment)),
+            "vanilla": f"{one.vanilla:.3g}",
+            f"penalty alone ({tables.label(LOCAL[0])})": _cell(one.alone[LOCAL[0]]),
+            "coarser solve alone": _cell(one.coarser),
+            "both": _cell(one.both, f"{tables.label(one.both.line)}, "),
+        }
+        for one in told(part)
+    )
 
 
-def _kept(saving: Saving) -> str:
-    return f"gain {saving.verdict}, {error(saving)}"
+def _cell(saving: Saving, which: str = "") -> str:
+    """Say what a line saves, how it is solved (with the star of `lead`), and what that costs."""
+    way = ""
+    if saving.way is not None:
+        star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"
+        way = f" ({words(saving.way)}{star})"
+    cost = f"{which}{saving.evaluations:.3g}{way}"
+    return f"{bold(ratio_text(saving.ratio))}: {cost}, gain {saving.verdict}, {error(saving)}"
 
 
-def _cost(saving: Saving) -> str:
-    """Say what a line takes in its way, with the star of `lead`."""
-    if saving.way is None:
-        return f"{saving.evaluations:.3g} (as in training)"
-    star = "" if study.kept_on_held_out(saving.experiment, saving.line) else "*"
-    return f"{saving.evaluations:.3g} ({words(saving.way)}{star})"
+def error(saving: Saving) -> str:
+    """Say how the error changed, so that a hopeless control cannot hide a loss; of a likelihood, in nats."""
+    if saving.worse is None:
+        return "error not known"
+    if saving.metric == "log_likelihood":
+        return f"{abs(saving.worse.mean):.2f} nats {'worse' if saving.worse.mean > 0 else 'better'}"
+    return f"error {100 * math.expm1(saving.worse.mean):+.0f} %"

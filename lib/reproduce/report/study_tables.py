@@ -10,9 +10,10 @@ import pandas as pd
 
 from reproduce.report import effects, tables
 from reproduce.report.effects import Effect
-from reproduce.report.study import Saving, rules
+from reproduce.report.study import Saving, gain_is_sure, rules
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
 from reproduce.runs.curves import words
+from reproduce.runs.store import Row
 
 
 def ratio_text(effect: Effect | None) -> str:
@@ -26,6 +27,17 @@ def ratio_text(effect: Effect | None) -> str:
     while digits < 6 and (low > 1 >= round(low, digits) or high < 1 <= round(high, digits)):
         digits += 1  # an interval that lies beside 1 is not written as one that touches it
     return f"{math.exp(effect.mean):.{digits}f}x [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def titled(experiment: str, rows: Sequence[Row]) -> str:
+    """Return the title of an experiment, which says where vanilla's gain is not sure, from its rows."""
+    return tables.title(experiment) + ("" if gain_is_sure(rows, experiment) else " (vanilla's gain is not sure)")
+
+
+def span(of_all: Sequence[Effect | None]) -> str:
+    """Return '0.41x to 0.85x', the smallest and the largest of some ratios; empty where there is none."""
+    means = [math.exp(effect.mean) for effect in of_all if effect is not None and not math.isnan(effect.mean)]
+    return " to ".join(dict.fromkeys(f"{end(means):.2f}x" for end in (min, max))) if means else ""
 
 
 def bold(ratio: str) -> str:
