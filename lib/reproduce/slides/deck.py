@@ -111,10 +111,10 @@ def picture(root: Path, figure: str, profile: str) -> tuple[Path, dict[str, Any]
 
 
 def published_table(root: Path) -> str:
-    """Return the first generated table of the front page, Markdown."""
+    """Return the front page's generated table of the experiments, Markdown."""
     front = (root / "README.md").read_text(encoding="utf-8").partition("<!-- generated: make report -->")[2]
     lines = iter(front.splitlines())
-    first = next(line for line in lines if line.startswith("|"))
+    first = next(line for line in lines if line.startswith("| experiment |"))
     rows = [first]
     for line in lines:
         if not line.startswith("|"):
