@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from reproduce.report.effects import mean_effect
@@ -47,6 +47,11 @@ def plain_ticks(axis: Axis) -> None:
     Call it last: it looks at the limits.
     """
     low, high = sorted(axis.get_view_interval())
+    if high < 2 * low:
+        axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+        return
     subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high < 6 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

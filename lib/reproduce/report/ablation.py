@@ -13,7 +13,7 @@ import pandas as pd
 from reproduce.report import effects, ladders, study, tables
 from reproduce.report.effects import Effect
 from reproduce.report.study import Saving
-from reproduce.report.study_tables import kept_text, ratio_text
+from reproduce.report.study_tables import kept_text, ratio_text, span
 from reproduce.runs import store
 from reproduce.runs.curves import value
 from reproduce.runs.registered import registered
@@ -26,6 +26,14 @@ CHOICES = {
     "first stage": ("differentiated", "held constant"),
 }
 """What is crossed: the choice of our form first, that of the papers' released code second."""
+
+PHRASES = {
+    "sampling": ("biased", "unbiased"),
+    "step": ("the solver's own step", "an initial step"),
+    "size": ("the error ratio alone", "times dt"),
+    "first stage": ("first stage differentiated", "first stage held constant"),
+}
+"""The same for sentences, where a choice stands by itself."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,25 @@ def _other(form: Form, i: int) -> Form:
     return Form(tuple(taken != (i == j) for j, taken in enumerate(form.second)))  # type: ignore[arg-type]
 
 
+def by_size(rows: Sequence[Row]) -> list[str]:
+    """Return the choices, the one that changes evaluations most first."""
+    cost = ingredients(rows)
+    return sorted(cost, key=lambda name: -abs(cost[name].mean))
+
+
+def strongest(rows: Sequence[Row], experiment: str) -> str:
+    """Say what forms take of vanilla's evaluations, by the two choices that change them most together."""
+    found, names = savings(rows, experiment), list(CHOICES)
+    i, j = sorted(map(names.index, by_size(rows)[:2]))
+    level, told = study.rules()["level"], []
+    for first, second in product((False, True), repeat=2):
+        ratios = [x.ratio for form, x in found.items() if (form.second[i], form.second[j]) == (first, second)]
+        fewer = sum(ratio.interval(level)[1] < 0 for ratio in ratios if ratio is not None)
+        words = f"{PHRASES[names[i]][first]}, {PHRASES[names[j]][second]}"
+        told.append(f"{words} {span(ratios)} (fewer by its own interval in {fewer} of {len(ratios)})")
+    return "; ".join(told)
+
+
 def in_words(rows: Sequence[Row], experiment: str) -> str:
     """Say what each choice does to the evaluations; that there is nothing to say without rows."""
     if not complete(rows):
@@ -160,5 +187,34 @@ def in_words(rows: Sequence[Row], experiment: str) -> str:
     ]
     return (
         f"**{tables.title(experiment)}**: what the second choice takes of the first one's, in the mean over all else "
-        f"crossed, each form at the weight of its own ladder:\n\n" + "\n".join(told)
+        f"crossed, each form at the weight of its own ladder:\n\n"
+        + "\n".join(told)
+        + f"\n\nOver vanilla's evaluations, by the two that change most: {strongest(rows, experiment)}."
     )
+
+
+def in_short() -> str:
+    """Say for the front what the strongest choices do in each experiment whose ablation is complete; or ''."""
+    found = {name: rows_of(name) for name in registered()["ablation"]["experiments"]}
+    told = [
+        f" On {tables.title(name)}, over vanilla's evaluations: {strongest(rows, name)}. {_weaker(rows)}"
+        for name, rows in found.items()
+        if complete(rows)
+    ]
+    if not told:
+        return ""
+    theirs = ", ".join(PHRASES[name][1] for name in list(CHOICES)[1:])
+    seeds = len(registered()["seeds"]["ablation"])
+    return (
+        f"**Which ingredient?** {len(CHOICES)} choices make a form of the penalty: {', '.join(CHOICES)}. Ours takes the "
+        f"first of each, the papers' code {theirs}. All {len(FORMS)} forms were trained, each at the weight of its own "
+        f"ladder, with {seeds} seeds.{''.join(told)}"
+    )
+
+
+def _weaker(rows: Sequence[Row]) -> str:
+    """Say what the choices other than the two strongest change in the mean over all else."""
+    cost = ingredients(rows)
+    return "The rest changes less: " + ", ".join(
+        f"{PHRASES[name][1]} for {PHRASES[name][0]} {ratio_text(cost[name])}" for name in by_size(rows)[2:]
+    ) + "."  # fmt: skip

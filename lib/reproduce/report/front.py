@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reproduce import checkout
 from reproduce.files import write_atomically
-from reproduce.report import against_global, answer, history, minute, tables
+from reproduce.report import ablation, against_global, answer, history, minute, tables
 from reproduce.report.evidence import Evidence, study
 from reproduce.report.study import ledger
 from reproduce.report.study_tables import head
@@ -77,6 +77,7 @@ def _answer(part: Evidence) -> str:
         tables.markdown(minute.in_short(part)),
         CLAIMS,
         tables.markdown(head(ledger(part.judged()))),
+        ablation.in_short(),
         answer.state(part),
         history.in_one_sentence(),
         links,
