@@ -206,7 +206,7 @@ def in_short() -> str:
     theirs = ", ".join(PHRASES[name][1] for name in list(CHOICES)[1:])
     seeds = len(registered()["seeds"]["ablation"])
     return (
-        f"**Which ingredient?** A form of the penalty takes {len(CHOICES)} choices: {', '.join(CHOICES)}. Ours takes the "
+        f"**Which ingredient?** A form of the penalty is {len(CHOICES)} choices: {', '.join(CHOICES)}. Ours takes the "
         f"first of each, the papers' code {theirs}. All {len(FORMS)} forms were trained, each at the weight of its own "
         f"ladder, with {seeds} seeds.{''.join(told)}"
     )
