@@ -47,15 +47,16 @@ def plain_ticks(axis: Axis) -> None:
     Call it last: it looks at the limits.
     """
     low, high = sorted(axis.get_view_interval())
-    if high < 2 * low:
-        axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_locator(NullLocator())
-        return
     subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high < 6 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs))
+    narrow = high < 2 * low  # where few of those lie
+    axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]) if narrow else LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def two_lines(title: str) -> str:
+    """Put what stands in brackets into a line of its own."""
+    return title.replace(" (", "\n(")
 
 
 def interval(values: Sequence[float], *, log: bool = False) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from reproduce.plots.axes import two_lines
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
 from reproduce.report import minute
@@ -46,7 +47,7 @@ def in_a_minute(part: Evidence) -> Figure:
             ax.plot(ends, [y + shift] * 2, dash, color=_color(plain), lw=1.2, zorder=2)
         if y:
             ax.axhline(y - 0.5, color="0.8", lw=1)
-    ax.set_yticks(range(len(names)), [titled(name, part.of(name)).replace(" (", "\n(") for name in names])
+    ax.set_yticks(range(len(names)), [two_lines(titled(name, part.of(name))) for name in names])
     ax.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="evaluations of f for one prediction")
     ax.xaxis.set_major_locator(LogLocator(base=2))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reproduce.plots.axes import two_lines
 from reproduce.plots.palette import look
 from reproduce.plots.report import panels
 from reproduce.report import ladders, study, tables
@@ -88,13 +89,8 @@ def gain_against_cost(
         ax.minorticks_off()
     ax.set_xlabel("evaluations of f for one prediction" if what == "evaluations" else "seconds for one prediction")
     here = [row for row in rows if row.experiment == experiment]
-    ax.set_title(_two_lines(titled(experiment, here)), fontsize="medium")
+    ax.set_title(two_lines(titled(experiment, here)), fontsize="medium")
     return ax
-
-
-def _two_lines(title: str) -> str:
-    """Put what stands in brackets into a line of its own."""
-    return title.replace(" (", "\n(")
 
 
 def ladders_of(part: Evidence) -> Figure:
@@ -122,7 +118,7 @@ def ladders_of(part: Evidence) -> Figure:
             if chosen in at:
                 ax.plot(*at[chosen], color=seen.color, marker="o", ms=13, fillstyle="none", linestyle="none")
         ax.axhline(study.rules()["held_out_gain"], color="0.4", linewidth=1, linestyle=":")
-        ax.set_title(_two_lines(titled(name, part.of(name))), fontsize="medium")
+        ax.set_title(two_lines(titled(name, part.of(name))), fontsize="medium")
         ax.set_xlabel("evaluations of f for one prediction")
     for ax in axes[::3]:
         ax.set_ylabel("share of vanilla's gain kept")

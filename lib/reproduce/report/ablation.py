@@ -203,12 +203,12 @@ def in_short() -> str:
     ]
     if not told:
         return ""
-    theirs = ", ".join(PHRASES[name][1] for name in list(CHOICES)[1:])
+    ours, theirs = (", ".join(PHRASES[name][which] for name in list(CHOICES)[1:]) for which in (0, 1))
     seeds = len(registered()["seeds"]["ablation"])
     return (
-        f"**Which ingredient?** A form of the penalty is {len(CHOICES)} choices: {', '.join(CHOICES)}. Ours takes the "
-        f"first of each, the papers' code {theirs}. All {len(FORMS)} forms were trained, each at the weight of its own "
-        f"ladder, with {seeds} seeds.{''.join(told)}"
+        f"**Which ingredient?** A form of the penalty is {len(CHOICES)} choices: {', '.join(CHOICES)}. With either "
+        f"sampling ours takes {ours}; the papers' code takes {theirs}. All {len(FORMS)} forms were trained, each at "
+        f"the weight of its own ladder, with {seeds} seeds.{''.join(told)}"
     )
 
 
