@@ -19,7 +19,11 @@ from reproduce.report import precision, study
 from reproduce.runs import ways
 
 TOGETHER = {
-    "kernels": ("test_notebooks.py", "test_report.py::test_the_report_runs_after_the_others"),  # ports found by chance
+    "kernels": (
+        "test_notebooks.py",
+        "test_kernels.py",
+        "test_report.py::test_the_report_runs_after_the_others",
+    ),  # ports found by chance
     "sandbox": ("test_grading.py",),
     "undisturbed": ("test_sweep.py::test_a_sweep_killed", "test_sweep.py::test_a_dask_cluster_makes_the_same_rows"),
 }

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from reproduce import checkout
 from reproduce.files import write_atomically
 from reproduce.notebooks import stamps
 from reproduce.notebooks.contract import ParameterError, check_parameters, experiments_named
+from reproduce.notebooks.kernels import FEW, Forks, fixed
 from reproduce.notebooks.lock import alone
 from reproduce.notebooks.outcome import Failure, Outcome
 from reproduce.notebooks.progress import Watch
@@ -57,6 +59,8 @@ class Order:
     solutions: bool
     """Execute the solutions of the exercises and their checks, too."""
     watch: Watch
+    kernels: Forks | None
+    """Where kernels come from; None: each is a process of its own from the start."""
     workers: set[subprocess.Popen[str]] = field(default_factory=set)
     """Processes that execute a notebook now."""
 
@@ -131,8 +135,9 @@ def run(
 
     watch = Watch(len(sources), jobs, say)
     limit = CELL_SECONDS[profile] if timeout is None else timeout
-    order = Order(root, profile, jobs, given, limit, force, solutions, watch)
-    with alone(root, wait=wait, say=watch.line), watch:
+    several = len(sources) >= FEW and sys.platform == "linux" and device.class_of(device.asked()) == "cpu"
+    with alone(root, wait=wait, say=watch.line), watch, Forks(root) if several else nullcontext() as forks:
+        order = Order(root, profile, jobs, given, limit, force, solutions, watch, forks)
         (root / "build" / profile / "notebooks").mkdir(parents=True, exist_ok=True)
         _count_runs(sources, order)
         others, reports = ([p for p in sources if (p.stem == REPORT) == is_report] for is_report in (False, True))
@@ -209,16 +214,11 @@ def _ask_worker(source: Path, part: Path, order: Order) -> tuple[Failure | None,
     """
     job: dict[str, Any] = {"source": f"notebooks/{source.name}", "part": str(part)}
     job |= {"parameters": dict(order.parameters), "solutions": order.solutions}
-    own = {
-        "OMP_NUM_THREADS": "1",
-        "REGNDE_JOBS": str(order.jobs),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave no pictures
-        "PYTHONSTARTUP": "",
-    }
+    own = fixed(order.root) | {"REGNDE_JOBS": str(order.jobs), "JUPYTER_PREFER_ENV_PATH": "1"}
+    own |= order.kernels.environment() if order.kernels else {}
     with tempfile.TemporaryDirectory() as folder:
         log_path, told_path = Path(folder, "log"), Path(folder, "told")
-        own |= {"REGNDE_HOME": str(order.root), events.PLACE: str(told_path)}
+        own[events.PLACE] = str(told_path)
         own["IPYTHONDIR"] = folder  # so no profile of the user's, which may name another backend or run code
         told_path.touch()
         with log_path.open("w", encoding="utf-8") as log:

@@ -40,6 +40,7 @@ def work() -> None:
             language="python",
             progress_bar=False,
             log_output=False,
+            request_save_on_cell_execute=False,  # the whole notebook, before and after each cell
             start_timeout=120,
             execution_timeout=math.ceil(job["timeout"]),  # papermill takes whole seconds only
         )

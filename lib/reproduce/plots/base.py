@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from io import BytesIO
@@ -71,10 +71,9 @@ def save(
         "svg": {"Description": alt, "Source": text, "Date": None},
         "pdf": {"Subject": alt, "Keywords": text, "CreationDate": None},
     }
-    for ending in ("png", "svg", "pdf") if pdf else ("png", "svg"):
-        buffer = BytesIO()
-        fig.savefig(buffer, format=ending, metadata=metadata[ending], dpi=SAVED)
-        _write(folder / f"{name}.{ending}", buffer.getvalue())
+    endings = ("png", "svg", "pdf") if pdf else ("png", "svg")
+    for ending, content in _drawn(fig, {ending: metadata[ending] for ending in endings}).items():
+        _write(folder / f"{name}.{ending}", content)
     about = json.dumps({"alt": alt, "caption": caption, **source}, indent=1, sort_keys=True, ensure_ascii=False)
     _write(folder / f"{name}.json", f"{about}\n".encode())
     if show and get_ipython() is not None:
@@ -101,10 +100,29 @@ class Picture:
 
 def picture(fig: Figure, *, alt: str) -> Picture:
     """Return a figure as an output with its alt text, kept in no file; the figure is closed."""
-    buffer = BytesIO()
-    fig.savefig(buffer, format="png", metadata={"Description": alt, "Software": None}, dpi=SAVED)
+    png = _drawn(fig, {"png": {"Description": alt, "Software": None}})["png"]
     plt.close(fig)
-    return Picture(buffer.getvalue(), alt)
+    return Picture(png, alt)
+
+
+def _drawn(fig: Figure, metadata: Mapping[str, Mapping[str, str | None]]) -> dict[str, bytes]:
+    """Return a figure in the formats that have metadata, laid out and cut to what it shows once for all of them.
+
+    `savefig` would lay it out for each format, and draw it one more time to find its edges.
+    """
+    before, engine = fig.dpi, fig.get_layout_engine()
+    fig.dpi = SAVED
+    fig.draw_without_rendering()
+    edges = fig.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
+    fig.set_layout_engine(None)  # what the layout has placed stays where it is
+    found = {}
+    for ending, told in metadata.items():
+        buffer = BytesIO()
+        fig.savefig(buffer, format=ending, metadata=dict(told), dpi=SAVED, bbox_inches=edges)
+        found[ending] = buffer.getvalue()
+    fig.dpi = before
+    fig.set_layout_engine(engine)
+    return found
 
 
 def _trained_with(rows: Sequence[Row]) -> list[dict[str, str]]:

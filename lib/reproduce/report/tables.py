@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -225,7 +226,11 @@ def markdown(table: pd.DataFrame) -> str:
 
 def published() -> dict[str, Any]:
     """Return the published numbers and settings of both papers, by experiment (data/reference/paper_results.yaml)."""
-    text = (checkout.ROOT / "data" / "reference" / "paper_results.yaml").read_text(encoding="utf-8")
+    return _parsed((checkout.ROOT / "data" / "reference" / "paper_results.yaml").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load(text)
     return content
 

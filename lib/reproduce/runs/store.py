@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,7 @@ def committed_rows(stage: str, experiment: str) -> list[Row]:
     Raises:
         ValueError: a line is not a row; file and line are named.
     """
-    path = committed_path(stage, experiment)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    return list(_rows_in(*_stamp(committed_path(stage, experiment))))
 
 
 FIRST_STEP = "first_step"
@@ -113,8 +112,26 @@ FIRST_STEP = "first_step"
 
 def first_steps(experiment: str) -> list[dict[str, Any]]:
     """Return the committed measurements of an experiment's first steps; none where there is no file."""
-    path = committed_path(FIRST_STEP, experiment)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return list(_measurements_in(*_stamp(committed_path(FIRST_STEP, experiment))))
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    """Return a file and what changes with its content, by which a report reads the same thousand rows only once."""
+    if not path.exists():
+        return path, 0, 0
+    found = path.stat()
+    return path, found.st_mtime_ns, found.st_size
+
+
+@cache
+def _rows_in(path: Path, _: int, size: int) -> tuple[Row, ...]:
+    lines = path.read_text(encoding="utf-8").splitlines() if size else []
+    return tuple(parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1))
+
+
+@cache
+def _measurements_in(path: Path, _: int, size: int) -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()) if size else ()
 
 
 def path_of(row: Row) -> Path:
