@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
-from test_notebooks import add_schema, write
+from test_notebooks import add_schema, start, write
 
 from reproduce.notebooks import runner
 from reproduce.notebooks.kernels import FEW, Forks
@@ -148,3 +148,19 @@ def test_a_runner_of_several_lessons_forks_their_kernels_and_one_of_few_does_not
         for outcome in outcomes:
             last = nbformat.read(tmp_path / str(outcome.copy), as_version=4).cells[-1]
             assert last.outputs[0].text == f"{found}\n"
+
+
+def test_of_a_killed_runner_nothing_is_left(tmp_path: Path) -> None:
+    add_schema(tmp_path)
+    for number in range(FEW):
+        waits = f"import os, time\nopen('pid{number}', 'w').write(str(os.getpid()))\ntime.sleep(120)"
+        write(tmp_path / "notebooks" / f"0{number}_lesson.ipynb", HAS_TORCH, waits)
+    running = start(tmp_path, "--jobs", "2")
+    while len(pids := [text for path in tmp_path.glob("pid*") if (text := path.read_text())]) < 2:
+        assert running.poll() is None
+        time.sleep(0.1)
+    parents = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] for pid in pids]
+    assert parents[0] == parents[1]  # what was forked
+    running.kill()
+    running.communicate()
+    assert all(ended(int(pid)) for pid in [*pids, *parents])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -29,15 +29,24 @@ from reproduce.runs.store import Row
 
 TINY = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
 SWEEP = """
+import os
 import sys
+from reproduce.runs import sweep
 from reproduce.runs.run import Run
-from reproduce.runs.sweep import sweep
-from reproduce import checkout
+
+tiny = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
+names = ["none", "local_biased", "local_unbiased", "no_dynamics"]
+
 if __name__ == "__main__":
-    sys.modules["reproduce.runs.sweep"].SHORT = 0
-    tiny = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
-    names = ["none", "local_biased", "local_unbiased", "no_dynamics"]
-    sweep([Run("spiral_ode", name, seed, "smoke", overrides=tiny) for name in names for seed in range(3)], jobs=2)
+    sweep.SHORT = 0
+    for _ in sys.stdin:  # a sweep for each line, in a process that has imported what takes seconds
+        if (pid := os.fork()) == 0:
+            os.dup2(2, 1)
+            runs = [Run("spiral_ode", name, seed, "smoke", overrides=tiny) for name in names for seed in range(3)]
+            sweep.sweep(runs, jobs=2)
+            os._exit(0)
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
 """
 
 
@@ -103,7 +112,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of the tiny sweep, made in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
     furnish(folder)
-    subprocess.run([sys.executable, "-c", SWEEP], env=os.environ | {"REGNDE_HOME": str(folder)}, check=True)
+    environment = os.environ | {"REGNDE_HOME": str(folder)}
+    subprocess.run([sys.executable, "-c", SWEEP], env=environment, input="go\n", text=True, check=True)
     return folder
 
 
@@ -116,26 +126,67 @@ def rows_in(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def next_sweep(process: subprocess.Popen[str], home: Path) -> int:
+    """Have a process begin a sweep; return the pid once its workers have written something, or it has ended."""
+
+    def written() -> dict[Path, int]:
+        found = {}
+        for path in (home / "data" / "results").rglob("*"):
+            with suppress(FileNotFoundError):  # a checkpoint that is not needed any more
+                found[path] = path.stat().st_mtime_ns
+        return found
+
+    before = written()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    pid = int(process.stdout.readline())
+    while written() == before and not ended(pid):
+        time.sleep(0.02)
+    return pid
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_at_twenty_random_moments_loses_and_repeats_nothing(undisturbed: Path, home: Path) -> None:
-    """SIGKILL to the sweep's process alone; its workers must notice and end by themselves."""
-    expected, chance, seen = rows_in(undisturbed), random.Random(0), {}
+    """SIGKILL to the sweep's process alone, while its workers train; they must notice and end by themselves."""
+    expected, chance, seen, killed = rows_in(undisturbed), random.Random(0), {}, 0
     assert len(expected) == 12
-    script = home / "sweep_script.py"  # spawned workers import the main module from its file
+    stored = sorted(path.stat().st_mtime for path in undisturbed.rglob("*seed*.json"))
+    between = (stored[-1] - stored[0]) / 11  # seconds from one row to the next
+    script, said = home / "sweep_script.py", home / "said"  # spawned workers import the main module from its file
     script.write_text(SWEEP)
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
     for _ in range(20):
-        process = subprocess.Popen([sys.executable, script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.5, 6.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        pid = next_sweep(process, home)
+        time.sleep(chance.uniform(0.0, 2.0 * between))
+        killed += not ended(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         rows = rows_in(home)
         assert {name: expected[name] for name in rows} == rows  # none wrong, none half-written
         times = {path.name: path.stat().st_mtime_ns for path in home.rglob("*seed*.json")}
         assert {name: times.get(name) for name in seen} == seen  # none lost, none made again
         seen = times
-    finished = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert killed >= 10  # while there was something to lose
+    assert seen
+    before = len(said.read_text())
+    while not ended(next_sweep(process, home)):
+        time.sleep(0.1)
+    process.communicate()
     assert rows_in(home) == expected
-    made = [line for line in finished.stdout.splitlines() if "NFE" in line]
+    made = [line for line in said.read_text()[before:].splitlines() if "NFE" in line]
     assert len(made) <= 12 - len(seen)  # only missing ones; a worker may have finished its row after the last look
     assert {path.name: path.stat().st_mtime_ns for path in home.rglob("*seed*.json") if path.name in seen} == seen
     assert not list(home.rglob("*.checkpoint"))
@@ -435,14 +486,15 @@ def test_a_dask_cluster_makes_the_same_rows_and_survives_the_loss_of_a_worker(
 
 @pytest.mark.slow
 def test_a_script_without_a_main_guard_is_refused_by_one_sentence(home: Path) -> None:
-    lines = [line.removeprefix("    ") if line.startswith("    ") else line for line in SWEEP.splitlines()]
     script = home / "script.py"
-    script.write_text("\n".join(line for line in lines if not line.startswith("if __name__")))
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1
-    assert ended.stderr.count("script.py has no main guard") == 1
-    assert "below `if __name__ == '__main__':`" in ended.stderr
-    assert len(ended.stderr.splitlines()) < 20
+    runs = '[Run("spiral_ode", "none", seed, "smoke", overrides={"steps": 500}) for seed in range(3)]'
+    imports = "from reproduce.runs.run import Run\nfrom reproduce.runs.sweep import sweep\n"
+    script.write_text(f"{imports}sweep({runs}, jobs=2)\n")
+    refused = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1
+    assert refused.stderr.count("script.py has no main guard") == 1
+    assert "below `if __name__ == '__main__':`" in refused.stderr
+    assert len(refused.stderr.splitlines()) < 20
 
 
 @pytest.mark.parametrize(

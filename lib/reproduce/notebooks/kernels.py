@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 IMPORTED = (
@@ -30,6 +31,8 @@ IMPORTED = (
 """What lessons, and all that trains a model, import; `torch._dynamo` comes with the first optimizer."""
 FEW = 4
 """Lessons below which an import for all of them does not pay."""
+SECONDS = 0.5
+"""Between two looks whether the process that started a kernel still lives."""
 
 
 class Forks:
@@ -95,8 +98,11 @@ def ask(address: str, *arguments: str) -> None:
             os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: fork.send(bytes([number])))
-        while fork.recv(1):
-            pass
+        fork.settimeout(SECONDS)
+        starter, ended = os.getppid(), False
+        while not ended and os.getppid() == starter:
+            with suppress(TimeoutError):
+                ended = not fork.recv(1)
 
 
 def serve(listener: socket.socket) -> None:
