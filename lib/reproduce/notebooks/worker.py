@@ -40,7 +40,7 @@ def work() -> None:
             language="python",
             progress_bar=False,
             log_output=False,
-            request_save_on_cell_execute=False,  # the whole notebook, before and after each cell
+            engine_name=_engine(),
             start_timeout=120,
             execution_timeout=math.ceil(job["timeout"]),  # papermill takes whole seconds only
         )
@@ -53,6 +53,23 @@ def work() -> None:
     cell, source = _last_cell(Path(job["part"])) if error else (None, "")
     failure = {"error": error, "message": message, "cell": cell, "source": source}
     print(RESULT + json.dumps(failure if error else None), flush=True)
+
+
+def _engine() -> str:
+    """Return the name of papermill's own engine without its writing the whole notebook before and after each cell."""
+    from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, *given: object, **named: object) -> None:
+            place, nb_man.output_path = nb_man.output_path, None
+            try:
+                super().execute_managed_notebook(nb_man, *given, **named)
+            finally:  # after which papermill writes it, whatever happened
+                nb_man.output_path = place
+
+    papermill_engines.register("written_once", Engine)
+    return "written_once"
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
