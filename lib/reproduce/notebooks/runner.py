@@ -161,10 +161,11 @@ def _count_runs(sources: Sequence[Path], order: Order) -> None:
 
 
 def _run_all(sources: Sequence[Path], order: Order) -> list[Outcome]:
+    """Execute notebooks, the last first: these train models and take long, so that short ones are left for the end."""
     pool = ThreadPoolExecutor(order.jobs)
     try:
-        futures = [pool.submit(_execute, source, order) for source in sources]
-        return [future.result() for future in futures]
+        futures = {source: pool.submit(_execute, source, order) for source in reversed(sources)}
+        return [futures[source].result() for source in sources]
     except BaseException:  # Ctrl-C: leave no kernel behind
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in list(order.workers):

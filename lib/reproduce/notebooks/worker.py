@@ -43,6 +43,7 @@ def work() -> None:
             engine_name=_engine(),
             start_timeout=120,
             execution_timeout=math.ceil(job["timeout"]),  # papermill takes whole seconds only
+            shutdown_kernel="immediate",  # its last cell has ended: a graceful end takes a second and does nothing more
         )
     except papermill.PapermillExecutionError as failed:
         error, message = failed.ename, ANSI.sub("", failed.evalue)
