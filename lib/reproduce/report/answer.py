@@ -11,6 +11,7 @@ from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL
 from reproduce.report.study_tables import FORM_TITLES
 from reproduce.report.tables import VANILLA, title
+from reproduce.report.told import mean_ratio
 from reproduce.report.verdicts import AGREEMENT, COST, DIRECTION, NOT_RUN, Verdict
 from reproduce.runs.registered import REGISTERED_IN, registered
 
@@ -41,7 +42,7 @@ def equal_tolerance(part: Evidence) -> str:
     least = {name: ratio for name in missed if (ratio := ladders.least(name)) is not None}
     told = [
         f"* {title(name)}: "
-        + ", ".join(f"{tables.draw(of.line)} {minute.mean_ratio(of):.2f}x" for of in found.savings[name])
+        + ", ".join(f"{tables.draw(of.line)} {mean_ratio(of):.2f}x" for of in found.savings[name])
         + (f"; least on held-out data {least[name]:.2f}x" if name in least else "")
         for name in missed
     ]

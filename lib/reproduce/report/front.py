@@ -86,9 +86,12 @@ def _answer(part: Evidence) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Wrap each line of a text by itself, so that a table stays one."""
+    """Wrap each line of a text by itself, so that a table stays one, and a list too."""
     wrap = partial(textwrap.fill, width=130, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(line if line.startswith("|") else wrap(line) for line in text.split("\n"))
+    return "\n".join(
+        line if line.startswith("|") else wrap(line, subsequent_indent="  " if line.startswith("* ") else "")
+        for line in text.split("\n")
+    )
 
 
 def _times(times: Mapping[str, Time]) -> str:

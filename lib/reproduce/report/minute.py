@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from reproduce.report import effects, endpoints, first_step, study, tables
+from reproduce.report import endpoints, first_step, study, tables
 from reproduce.report.against_global import GLOBAL
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import DECAYED, LOCAL, Saving, rules
 from reproduce.report.study_tables import bold, ratio_text, span, titled
 from reproduce.report.tables import VANILLA, title
-from reproduce.report.verdicts import COST, FORMS, Line
+from reproduce.report.told import Told, mean_ratio, told
+from reproduce.report.verdicts import COST, FORMS
 from reproduce.runs.curves import words
 from reproduce.runs.registered import REGISTERED_IN
-from reproduce.runs.store import CONTROL
 
 HEAD = (
     "Each experiment by itself: evaluations of f for one batch, in the mean, and bold their ratio with its interval: "
@@ -36,80 +36,30 @@ AS_TRAINED = {
 """Lines that are told of as they were trained -> words."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """An experiment of which both sides were solved in their chosen ways, too."""
-
-    experiment: str
-    sure: bool
-    """Whether vanilla's gain over the control is sure: elsewhere nothing can be said to keep it."""
-    vanilla: float
-    """Evaluations of vanilla as it was trained, in the mean."""
-    alone: Mapping[str, Saving]
-    """Line -> solved as it was trained."""
-    coarser: Saving
-    """Vanilla in its chosen way, beside itself as it was trained."""
-    both: Saving
-    """The chosen local penalty in its chosen way, beside vanilla in its own."""
-    rise: float
-    """By what share vanilla's error may rise while the registered share of the gain is kept; NaN of a likelihood."""
-    astray: Mapping[str, int]
-    """Local line -> seeds that lose more than half of the gain, solved as trained."""
-
-    def kept(self, saving: Saving) -> bool:
-        """Return whether the gain is surely kept."""
-        return self.sure and saving.verdict == COST[0]
-
-    @property
-    def solved(self) -> bool:
-        """Whether the chosen ways of both sides solve every seed."""
-        return not self.coarser.failed + self.both.failed
-
-
-def told(part: Evidence) -> list[Told]:
-    """Return what there is to tell of the complete experiments."""
-    found = []
-    for name in part.complete():
-        alone = {saving.line: saving for saving in study.equal_tolerance(part.rows, name)}
-        coarser, both = endpoints.matched(part, name)
-        if LOCAL[0] in alone and coarser and both and coarser.way:
-            here, lines = part.of(name), {line: content for (_, line), content in study.lines_of(part.of(name)).items()}
-            trained = lines[VANILLA].costs["nfe"]
-            solved = {seed: pair[1] for seed, pair in study.solved(here, VANILLA, coarser.way).items() if pair}
-            coarser = replace(coarser, ratio=effects.log_ratio(solved, trained))
-            sure = study.gain_is_sure(here, name)
-            rise = _rise(lines, here[0].metric)
-            astray = {line: _astray(line, lines) for line in LOCAL if line in alone} if sure else {}
-            found.append(Told(name, sure, effects.average(trained), alone, coarser, both, rise, astray))
-    return found
-
-
-def _rise(lines: Mapping[str, Line], metric: str) -> float:
-    """Return `Told.rise`."""
-    vanilla, control = (effects.average(lines[line].values) for line in (VANILLA, CONTROL))
-    lost = (1 - rules()["gain"]) * (vanilla - control)
-    return math.nan if metric == "log_likelihood" else lost / study.error_of(vanilla, metric)
-
-
-def _astray(line: str, lines: Mapping[str, Line]) -> int:
-    """Return how many seeds of a line lose more than half of vanilla's gain."""
-    ours, vanilla, control = (lines[name].values for name in (line, VANILLA, CONTROL))
-    return sum(ours[seed] < (vanilla[seed] + control[seed]) / 2 for seed in ours)
-
-
 def in_a_minute(part: Evidence) -> str:
     """Say what each way to save brings over all experiments, and what the penalty adds to a coarser solve; or ''."""
     found = [one for one in told(part) if one.solved]
     if not found:
         return ""
+    n, draw = len(found), tables.draw(LOCAL[0])
     cheaper = [one for one in found if mean_ratio(one.coarser) < mean_ratio(one.alone[LOCAL[0]])]
-    added = [one for one in found if one.both.ratio and one.both.ratio.interval(rules()["level"])[1] < 0]
+    fewer, added = (
+        [one for one in found if (ratio := of(one).ratio) and ratio.interval(rules()["level"])[1] < 0]
+        for of in (lambda one: one.alone[LOCAL[0]], lambda one: one.both)
+    )
     return (
-        "**In a minute.** Vanilla (no penalty), solved in the cheapest way that held-out data allow, takes fewer "
-        f"evaluations of f than a model with the {tables.draw(LOCAL[0])} local penalty solved as it was trained, in "
-        f"{_counted(cheaper, len(found), lambda one: one.coarser)}. With the same freedom, a penalized model takes "
-        f"fewer than vanilla, by the interval of the ratio, in {_counted(added, len(found), lambda one: one.both)}. "
-        f"{without_a_penalty(part)} Evaluations for one batch:\n\n"
+        "**In a minute.** *Vanilla* is trained without a penalty. Evaluations of f for one batch:\n\n"
+        "* **A coarser solve, no penalty.** Vanilla, solved in the cheapest way that held-out data allow, takes "
+        f"**{span([one.coarser.ratio for one in found])}** of what it takes as it was trained. That is fewer than a "
+        f"model with the {draw} local penalty, solved as it was trained, in "
+        f"{_counted(cheaper, n, lambda one: one.coarser)}.\n"
+        f"* **The penalty, no coarser solve.** With all else equal a model with the {draw} local penalty takes "
+        f"**{span([one.alone[LOCAL[0]].ratio for one in found])}** of vanilla's, and fewer, by the interval of the "
+        f"ratio, in {_counted(fewer, n, lambda one: one.alone[LOCAL[0]])}.\n"
+        "* **Both.** With the same freedom to solve coarsely a penalized model takes "
+        f"**{span([one.both.ratio for one in found])}** of vanilla's, and fewer, by the interval of the ratio, in "
+        f"{_counted(added, n, lambda one: one.both)}.\n"
+        f"* **Is the penalty needed?** {without_a_penalty(part)}\n\n"
         f"{tables.markdown(_ways_to_save(part))}\n\n"
         f"{_what_kept_means(found)} {_own_forms(found)}{_left_out(part)}"
     )
@@ -208,11 +158,6 @@ def _left_out(part: Evidence) -> str:
     names = {one.experiment for one in told(part) if one.solved}
     rest = "; ".join(title(name) for name in part.complete() if name not in names)
     return f" Left out, since a chosen way does not solve every seed: {rest}." if rest else ""
-
-
-def mean_ratio(saving: Saving) -> float:
-    """Return the mean ratio of evaluations."""
-    return math.nan if saving.ratio is None else math.exp(saving.ratio.mean)
 
 
 def goals(part: Evidence) -> str:
