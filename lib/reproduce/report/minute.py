@@ -12,7 +12,7 @@ from reproduce.report import endpoints, first_step, study, tables
 from reproduce.report.against_global import GLOBAL
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import DECAYED, LOCAL, Saving, rules
-from reproduce.report.study_tables import bold, ratio_text, span, titled
+from reproduce.report.study_tables import FORM_TITLES, bold, ratio_text, span, titled
 from reproduce.report.tables import VANILLA, title
 from reproduce.report.told import Told, mean_ratio, told
 from reproduce.report.verdicts import COST, FORMS
@@ -146,12 +146,16 @@ def _percent(share: float) -> str:
 
 
 def _own_forms(found: Sequence[Told]) -> str:
-    """Say what the papers' own forms of the penalty take, solved as trained."""
-    theirs = [line + form for line in LOCAL for form in FORMS.values() if form]
-    of = [one.alone[line].ratio for one in found for line in theirs if line in one.alone]
-    if not of:
-        return ""
-    return f"The penalty is our form of it; those of the papers' code and text take {span(of)}, solved as trained."
+    """Say what the papers' own forms of the penalty take, solved as trained, and how often the gain is kept."""
+    said = []
+    for form, ending in FORMS.items():
+        lines = [line + ending for line in LOCAL] if ending else []
+        of = [(one, one.alone[line]) for one in found for line in lines if line in one.alone]
+        kept = [one.kept(saving) for one, saving in of if one.sure]
+        if of:
+            ratios = span([saving.ratio for _, saving in of])
+            said.append(f"that of {FORM_TITLES[form]} takes {ratios} (gain kept in {sum(kept)} of {len(kept)} lines)")
+    return f"The penalty is our form of it; solved as trained, {' and '.join(said)}." if said else ""
 
 
 def _left_out(part: Evidence) -> str:
