@@ -531,9 +531,9 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
 
 @pytest.mark.slow
 def test_a_second_reproduce_is_refused_or_waits_and_a_killed_first_blocks_nobody(bundle: Path) -> None:
-    write(bundle / "notebooks" / "02_slow.ipynb", READS, WAITS)
+    write(bundle / "notebooks" / "00_slow.ipynb", READS, WAITS)  # first by number, so executed last
     first = start(bundle)
-    read_until(first, "start  02_slow")
+    read_until(first, "start  00_slow")
     refused = reproduce(bundle, "--profile", "quick")
     assert refused.returncode == 2
     [line] = refused.stderr.splitlines()
@@ -661,6 +661,17 @@ def test_a_notebook_tells_the_runner_of_the_runs_that_it_makes(bundle: Path) -> 
     said: list[str] = []
     runner.run("smoke", jobs=1, root=bundle, say=said.append)
     assert "run    1/1  x/none/0: NFE 8.0, 2 s" in said
+
+
+@pytest.mark.slow
+def test_the_last_notebook_is_executed_first_the_report_at_the_end_and_outcomes_come_by_number(bundle: Path) -> None:
+    for name in ("02_trains", runner.REPORT, "14_trains"):
+        write(bundle / "notebooks" / f"{name}.ipynb", READS)
+    said: list[str] = []
+    outcomes = runner.run("smoke", jobs=1, root=bundle, say=said.append)
+    started = [line.split()[1] for line in said if line.startswith("start")]
+    assert started == ["14_trains", "02_trains", "01_good", runner.REPORT]
+    assert [outcome.name for outcome in outcomes] == ["01_good", "02_trains", "14_trains", runner.REPORT]
 
 
 def test_the_experiments_that_a_notebook_names_are_those_whose_runs_it_needs() -> None:
