@@ -50,19 +50,25 @@ def in_a_minute(part: Evidence) -> str:
     return (
         "**In a minute.** *Vanilla* is trained without a penalty. Evaluations of f for one batch:\n\n"
         "* **A coarser solve, no penalty.** Vanilla, solved in the cheapest way that held-out data allow, takes "
-        f"**{span([one.coarser.ratio for one in found])}** of what it takes as it was trained. That is fewer than a "
+        f"{_ranges(found, lambda one: one.coarser)} of what it takes as it was trained. That is fewer than a "
         f"model with the {draw} local penalty, solved as it was trained, in "
         f"{_counted(cheaper, n, lambda one: one.coarser)}.\n"
         f"* **The penalty, no coarser solve.** With all else equal a model with the {draw} local penalty takes "
-        f"**{span([one.alone[LOCAL[0]].ratio for one in found])}** of vanilla's, and fewer, by the interval of the "
+        f"{_ranges(found, lambda one: one.alone[LOCAL[0]])} of vanilla's, and fewer, by the interval of the "
         f"ratio, in {_counted(fewer, n, lambda one: one.alone[LOCAL[0]])}.\n"
         "* **Both.** With the same freedom to solve coarsely a penalized model takes "
-        f"**{span([one.both.ratio for one in found])}** of vanilla's, and fewer, by the interval of the ratio, in "
-        f"{_counted(added, n, lambda one: one.both)}.\n"
+        f"{_ranges(found, lambda one: one.both)} of vanilla's coarser solve, and fewer, by the interval of the ratio, "
+        f"in {_counted(added, n, lambda one: one.both)}.\n"
         f"* **Is the penalty needed?** {without_a_penalty(part)}\n\n"
         f"{tables.markdown(_ways_to_save(part))}\n\n"
         f"{_what_kept_means(found)} {_own_forms(found)}{_left_out(part)}"
     )
+
+
+def _ranges(found: Sequence[Told], of: Callable[[Told], Saving]) -> str:
+    """Return the range of some ratios, and that of those whose gain is kept, where it is another."""
+    all_of, kept = span([of(one).ratio for one in found]), span([of(one).ratio for one in found if one.kept(of(one))])
+    return f"**{all_of}**" + (f" ({kept} where the gain is kept)" if kept not in ("", all_of) else "")
 
 
 def _counted(which: Sequence[Told], n: int, of: Callable[[Told], Saving]) -> str:
