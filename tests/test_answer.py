@@ -91,7 +91,7 @@ def test_a_star_marks_a_way_that_did_not_keep_the_gain_on_held_out_data(
         (0.001, 0.0003, "1.0010x [1.0003, 1.0017]"),
         (-0.002, 0.0005, "0.998x [0.997, 0.999]"),
         (0.0, 0.0, "1.00x [1.00, 1.00]"),
-        (float("nan"), float("nan"), "not a number"),
+        (float("nan"), float("nan"), "without a number in some seed"),
     ],
 )
 def test_an_interval_beside_one_is_not_written_as_one_that_touches_it(mean: float, error: float, text: str) -> None:

@@ -145,7 +145,7 @@ def test_of_a_training_that_broke_off_no_verdict_is_read_and_every_other_one_sta
     given = {(one.claim.id, one.form): one for one in study.ledger(gone)}
     of = given["C06", "ours"]
     assert (of.direction, of.agreement, of.cost) == (verdicts.DIRECTION[2], verdicts.AGREEMENT[2], COST[2])
-    assert "not a number" in study_tables.cell(of)
+    assert "without a number in some seed" in study_tables.cell(of)
     (whole,) = study.equal_tolerance(rows, "mnist_ode")
     assert whole.reached(0.5), "as it would be without"
 

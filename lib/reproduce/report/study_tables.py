@@ -21,7 +21,7 @@ def ratio_text(effect: Effect | None) -> str:
     if effect is None:
         return ""
     if math.isnan(effect.mean):
-        return "not a number"
+        return "without a number in some seed"
     low, high = (math.exp(end) for end in effect.interval(rules()["level"]))
     digits = 2
     while digits < 6 and (low > 1 >= round(low, digits) or high < 1 <= round(high, digits)):
