@@ -49,7 +49,10 @@ def test_the_block_is_written_between_its_marks_and_keeps_the_times_of_other_pro
     assert front.update()
     text = readme.read_text()
     assert "![Axes.](figures/13_in_a_minute.png)" in text
-    assert "| MNIST, neural ODE | 101 | **0.41x** [" in text
+    folded = re.findall(r"^<details>\n<summary>(.+?)</summary>\n\n(.+?)\n\n</details>$", text, re.DOTALL | re.MULTILINE)
+    assert folded[0][0] == "Experiment by experiment"
+    assert "| MNIST, neural ODE | 101 | **0.41x** [" in folded[0][1]
+    assert text.count("<details>") == text.count("</details>") == len(folded)
     assert "seeds that nobody" in " ".join(text.split())
     assert "smoke: 5.0 min" in text
 

@@ -126,6 +126,30 @@ def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) ->
     assert abs(worse.mean) < 0.1  # the error itself hardly changes
 
 
+def broken(row: Row) -> Row:
+    """The row that the same training leaves when it breaks off."""
+    nothing = dict.fromkeys(row.metrics, math.nan)
+    made = {"more": {"broke_off": "after step 4 of 12, by its checkpoints: the solve has non-finite states"}}
+    return replace(row, metrics=nothing, nfe=math.nan, seconds={"train": math.nan, "predict": math.nan}, ways=[],
+                   provenance=made)  # fmt: skip
+
+
+def test_of_a_training_that_broke_off_no_verdict_is_read_and_every_other_one_stays(rows: list[Row]) -> None:
+    gone = [broken(one) if (one.regularizer, one.seed) == ("local_biased", 14) else one for one in rows]
+    (saving,) = study.equal_tolerance(gone, "mnist_ode")
+    assert (saving.seeds, saving.failed, saving.verdict) == (9, 1, "1 of 10 seeds broke off: fails")
+    assert saving.evaluations == 32.0
+    assert not saving.reached(0.5)
+    (vanilla, ours) = study.matched_error(gone, "mnist_ode", {"none": LOOSE, "local_biased": FEW})
+    assert (vanilla.verdict, ours.verdict) == (COST[0], "1 of 10 seeds not solved: fails")
+    given = {(one.claim.id, one.form): one for one in study.ledger(gone)}
+    of = given["C06", "ours"]
+    assert (of.direction, of.agreement, of.cost) == (verdicts.DIRECTION[2], verdicts.AGREEMENT[2], COST[2])
+    assert "not a number" in study_tables.cell(of)
+    (whole,) = study.equal_tolerance(rows, "mnist_ode")
+    assert whole.reached(0.5), "as it would be without"
+
+
 def test_without_choices_no_line_has_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "ROOT", tmp_path)
     assert study.chosen_ways("mnist_ode") == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -22,9 +23,10 @@ from resuming import assert_resumes_bitwise, without_clock
 
 from reproduce import checkout, experiments
 from reproduce.experiments import Budget, Problem
+from reproduce.report import tables
 from reproduce.runs import checkpoint, estimate, protocol, source, store, sweep, train
 from reproduce.runs import key as keys
-from reproduce.runs.run import Run, find_run, keys_of, needed, status, why
+from reproduce.runs.run import Run, find_run, keys_of, needed, slot_of, status, why
 from reproduce.runs.store import Row
 
 TINY = {"steps": 12, "history_every": 3, "checkpoint_every": 4}
@@ -239,6 +241,38 @@ def _die_once(run: Run, jobs: int) -> Row:
         sign.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return run.make()
+
+
+@pytest.mark.slow
+def test_a_training_that_breaks_off_is_a_row_without_numbers_and_a_sweep_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    astray = Run("spiral_ode", "none", 0, "smoke", overrides={**TINY, "checkpoint_every": 1, "lr": 1e30})
+    trained = count(monkeypatch)
+    row, other = sweep.sweep([astray, tiny_runs()[0]], jobs=1)
+    assert "spiral_ode/none/0@1e-06 " in capsys.readouterr().out
+    assert row.broke_off.startswith("after step 1 of 12, by its checkpoints: ")
+    assert math.isnan(row.nfe)
+    assert all(map(math.isnan, [*row.metrics.values(), *row.seconds.values()]))
+    assert (other.broke_off, other.nfe > 0) == ("", True)
+    assert slot_of(row) == astray.slot()
+    assert not list(home.rglob("*.checkpoint"))
+    assert (row.key, row.broke_off) == (astray.key(), sweep.sweep([astray], jobs=1)[0].broke_off)
+    with pytest.raises(ValueError, match=r"spiral_ode/none/0@1e-06 has no model: its training broke off after step 1"):
+        astray.trained()
+    assert trained == ["none0", "none0"]  # each once: what broke off is not tried again
+    assert estimate.seconds_each([astray])[0] == estimate.seconds_each([tiny_runs()[0]])[0]  # by the other row alone
+    assert "broke off" in tables.readable(tables.compare([row]), metric="mse")["seeds"][0]
+
+
+def test_an_error_that_is_none_of_a_training_is_no_result(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*given: object, **more: object) -> None:
+        raise ValueError("rtol: expected a positive number")
+
+    monkeypatch.setattr(train, "_fit", wrong)
+    with pytest.raises(ValueError, match="rtol: expected"):
+        tiny_runs()[0].make()
+    assert not list(home.rglob("*seed*.json"))
 
 
 def test_a_full_disk_is_told_with_file_and_advice_and_no_other_row_is_touched(

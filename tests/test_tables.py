@@ -51,6 +51,19 @@ def test_means_deviations_and_ratios_are_those_of_the_seeds_at_one_tolerance() -
     assert table.loc[(1e-7, "none")]["nfe_ratio"] == 1.0
 
 
+def test_a_training_that_broke_off_is_counted_beside_the_seeds_and_has_no_part_in_means_or_pairs() -> None:
+    gone = replace(
+        row("local_biased", math.nan, math.nan, 1),
+        provenance={"more": {"broke_off": "after step 4"}},
+        seconds={"train": math.nan, "predict": math.nan},
+    )
+    table = tables.compare([ROWS[0], gone, *ROWS[2:]])
+    line = table.set_index(["tolerance", "regularizer"]).loc[(1e-5, "local_biased")]
+    assert (line["seeds"], line["broke_off"]) == (2, 1)
+    assert (line["nfe"], line["vanilla_metric"]) == (20.0, 0.95)  # those of seed 0 on both sides
+    assert list(tables.readable(table, metric="accuracy")["seeds"]) == ["1", "2", "2 (1 broke off)", "1"]
+
+
 def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_direction_of_a_metric() -> None:
     table = tables.compare([*ROWS, row("no_dynamics", 0.90, 0.0, 1)]).set_index(["tolerance", "regularizer"])
     assert table.loc[(1e-5, "local_biased")]["gain_kept"] == pytest.approx((0.935 - 0.90) / (0.945 - 0.90))

@@ -93,7 +93,7 @@ def table(rows: Sequence[Row], experiment: str) -> pd.DataFrame:
             "evaluations": f"{saving.evaluations:.1f}",
             "over vanilla's": ratio_text(saving.ratio),
             "gain kept": kept_text(saving.kept),
-            "verdict": saving.cost,
+            "verdict": saving.verdict,
         }
         for form, saving in sorted(savings(rows, experiment).items(), key=lambda pair: pair[0].second)
     )
@@ -136,7 +136,7 @@ def ingredients(rows: Sequence[Row], what: str = "evaluations") -> Mapping[str, 
     """
     at: dict[Form, dict[int, float]] = {}
     for row in rows:
-        if (form := form_of(row.regularizer)) is not None:
+        if (form := form_of(row.regularizer)) is not None and not row.broke_off:
             number = row.nfe if what == "evaluations" else study.error_of(value(row), row.metric)
             at.setdefault(form, {})[row.seed] = math.log(number)
     found = {}

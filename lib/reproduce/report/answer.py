@@ -23,8 +23,16 @@ def state(part: Evidence) -> str:
     rest = f" Still to be trained: {'; '.join(left)}; what is said is about the others." if left else ""
     return (
         f"The study has {done:,} of {wanted:,} rows, registered as version 1 of the protocol in commit "
-        f"{REGISTERED_IN[1]} before its first run; the protocol is at version {registered()['version']}.{rest}"
+        f"{REGISTERED_IN[1]} before its first run; the protocol is at version {registered()['version']}."
+        f"{broke_off(part)}{rest}"
     )
+
+
+def broke_off(part: Evidence) -> str:
+    """Say which trainings broke off; '' for none."""
+    found = [row for row in part.rows if row.broke_off]
+    told = "; ".join(f"{title(row.experiment)}, {tables.label(row.regularizer)}, seed {row.seed}" for row in found)
+    return f" Of its trainings {len(found)} broke off, and what reads them is undecided: {told}." if found else ""
 
 
 def equal_tolerance(part: Evidence) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -68,21 +68,24 @@ def _answer(part: Evidence) -> str:
     )
     if not part.complete():
         return "\n\n".join(map(_wrapped, (answer.state(part), history.in_one_sentence(), links)))
-    beside = against_global.in_short(part.rows, part.complete())
     texts = (
         minute.in_a_minute(part),
         minute.goals(part),
-        beside,
-        minute.lead(part),
-        tables.markdown(minute.in_short(part)),
+        against_global.in_short(part.rows, part.complete()),
         CLAIMS,
         tables.markdown(head(ledger(part.judged()))),
-        ablation.in_short(),
+        *_folded("Experiment by experiment", minute.lead(part), tables.markdown(minute.in_short(part))),
+        *_folded("Which ingredient makes the effect", ablation.in_short()),
         answer.state(part),
         history.in_one_sentence(),
         links,
     )
     return "\n\n".join(_wrapped(text) for text in texts if text)
+
+
+def _folded(title: str, *texts: str) -> Sequence[str]:
+    """Return texts that a page opens on a click; where HTML is not shown they stand open."""
+    return (f"<details>\n<summary>{title}</summary>", *texts, "</details>") if any(texts) else ()
 
 
 def _wrapped(text: str) -> str:

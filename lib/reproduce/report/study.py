@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -123,13 +124,14 @@ class Saving:
     metric: str
     seeds: int
     failed: int = 0
-    """Seeds that the way did not solve: where there are some, nothing is reached."""
+    """Seeds that the way did not solve, or whose training broke off: where there are some, nothing is reached."""
 
     @property
     def verdict(self) -> str:
         """Return what is said of the gain: a chosen way that does not surely keep it is said to fail."""
         if self.failed:
-            return f"{self.failed} of {self.seeds + self.failed} seeds not solved: fails"
+            what = "broke off" if self.way is None else "not solved"
+            return f"{self.failed} of {self.seeds + self.failed} seeds {what}: fails"
         return self.cost if self.way is None or self.cost in (COST[0], verdicts.NOT_RUN) else f"{self.cost}: fails"
 
     def reached(self, at_most: float) -> bool:
@@ -138,16 +140,21 @@ class Saving:
 
 
 def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
-    """Return the saving of each line that was trained, and is solved, in the same way as vanilla."""
+    """Return the saving of each line that was trained, and is solved, in the same way as vanilla.
+
+    Numbers are those of the seeds whose training did not break off; where one did, nothing is reached.
+    """
     here = [row for row in rows if row.experiment == experiment]
     way = next((own_way(row) for row in here if row.regularizer == VANILLA), None)
     alike = [row for row in here if row.regularizer == CONTROL or own_way(row) == way]
-    lines = {line: content for (_, line), content in lines_of(alike).items()}
-    return [
+    broken = Counter(row.regularizer for row in alike if row.broke_off)
+    lines = {line: content for (_, line), content in lines_of([row for row in alike if not row.broke_off]).items()}
+    savings = [
         saving_of(experiment, line, None, content.costs["nfe"], content.values, lines, here[0].metric)
         for line, content in lines.items()
         if line not in (VANILLA, CONTROL)
     ]
+    return [replace(saving, failed=broken[saving.line]) for saving in savings]
 
 
 def solved(rows: Sequence[Row], line: str, way: Name) -> dict[int, tuple[float, float] | None]:

@@ -91,6 +91,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "tolerance": row.tolerance,
             "regularizer": row.regularizer,
             "seed": row.seed,
+            "broke_off": bool(row.broke_off),
             "metric": row.metrics[row.metric],
             "higher_is_better": row.higher_is_better,
             "train_metric": row.metrics[f"train_{row.metric}"],
@@ -153,19 +154,22 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
-    """Return the line of one regularizer among the runs that were trained in one way."""
+    """Return the line of one regularizer among the runs that were trained in one way; of numbers where there are some.
+
+    Trainings that broke off have none: they are counted beside the seeds.
+    """
 
     def of(regularizer: str) -> pd.DataFrame:
-        return runs[runs["regularizer"] == regularizer].set_index("seed")
+        return runs[(runs["regularizer"] == regularizer) & ~runs["broke_off"]].set_index("seed")
 
     def mean(regularizer: str, column: str, seeds: pd.Index) -> float:
         return float(of(regularizer)[column].reindex(seeds).mean())  # NaN where there are none
 
-    group = of(name)
+    every, group = runs[runs["regularizer"] == name], of(name)
     pairs = group.index.intersection(of(VANILLA).index)
-    line: dict[str, float | str | int] = {way: group[way].iloc[0] for way in WAYS}
+    line: dict[str, float | str | int] = {way: every[way].iloc[0] for way in WAYS}
     line["regularizer"] = name
-    line["seeds"] = len(group)
+    line["seeds"], line["broke_off"] = len(every), len(every) - len(group)
     for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
         line[column], line[f"{column}_std"] = float(group[column].mean()), float(group[column].std(ddof=1))
     line["vanilla_metric"], solves = mean(VANILLA, "metric", pairs), name != CONTROL
@@ -177,7 +181,7 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
         mean(name, "metric", three),
         vanilla=mean(VANILLA, "metric", three),
         control=mean(CONTROL, "metric", three),
-        higher_is_better=bool(group["higher_is_better"].iloc[0]),
+        higher_is_better=bool(every["higher_is_better"].iloc[0]),
     )
     return line
 
@@ -202,7 +206,7 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
             **{title: line[name] for title, name in several.items()},
             "tolerance": f"{line['tolerance']:g}",
             "regularizer": label(line["regularizer"]),
-            "seeds": line["seeds"],
+            "seeds": f"{line['seeds']}" + (f" ({n} broke off)" if (n := line["broke_off"]) else ""),
             f"test {metric}{unit}": spread(line, "metric", scale, form),
             "gain kept": number(line["gain_kept"], ".2f"),
             "NFE": spread(line, "nfe", 1.0, ".1f"),

@@ -40,6 +40,7 @@ def _rows(experiment: str) -> Iterator[Row]:
 
 def _seconds(run: Run, rows: list[Row]) -> float | None:
     budget, rows = run.budget(), [row for row in rows if row.made_of.get("device", "cpu") == run.device]
+    rows = [row for row in rows if not row.broke_off]
     rows = [row for row in rows if _solved(row.budget) == _solved(budget.of_one_run())] or rows
     alike = [row for row in rows if row.regularizer == run.regularizer and row.tolerance == budget.rtol]
     of_one = [_taken(row) / (row.budget["steps"] * row.budget["batch"]) for row in alike or rows]

@@ -17,9 +17,9 @@ from filelock import FileLock
 from regnde import Regularizer, make_regularizer
 from reproduce import checkout, experiments
 from reproduce.experiments import Budget
+from reproduce.runs import broken, store, train
 from reproduce.runs import device as devices
 from reproduce.runs import key as keys
-from reproduce.runs import store, train
 from reproduce.runs.store import Row
 from reproduce.runs.train import Trained
 
@@ -95,6 +95,8 @@ class Run:
     def make(self, *, weights: bool = False) -> Row:
         """Return the stored row; if there is none, train, store weights and row, and remove the checkpoint.
 
+        A training that breaks off leaves a row without numbers and weights, which says why (`Row.broke_off`).
+
         With `weights` a row that was brought here without them (see `committed.restore`) is made anew. A run that
         another process is making is waited for; one that was stopped goes on from its checkpoint.
         """
@@ -103,36 +105,51 @@ class Run:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             row = store.find(self.profile, self.experiment, key)
-            if row is not None and (weights_path(row).exists() or not weights):
+            if row is not None and (weights_path(row).exists() or not weights or row.broke_off):
                 return row
             path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
             begun = None if path.exists() else time.process_time()
-            trained = train.train(
-                experiments.get(self.experiment),
-                self.make_regularizer(),
-                self.seed,
-                self.profile,
-                part=self.part,
-                checkpoint_path=path,
-                device=self.device,
-                **self.overrides,
-            )
-            held = io.BytesIO()
-            torch.save(trained.model.cpu().state_dict(), held)
-            more = {**trained.row.provenance["more"], "instead": self.instead(), **_preloaded()}
+            row, held = self._make(path)
+            more = {**row.provenance["more"], "instead": self.instead(), **_preloaded()}
             if begun is not None:  # a run that went on from a checkpoint does not know
                 more["seconds_in_all"] = round(time.process_time() - begun, 3)
-            row = replace(trained.row, provenance={**trained.row.provenance, "more": more})
-            store.write(row, held.getvalue())
+            row = replace(row, provenance={**row.provenance, "more": more})
+            store.write(row, held)
             path.unlink(missing_ok=True)
             return row
+
+    def _make(self, path: Path) -> tuple[Row, bytes | None]:
+        """Train, with the checkpoint at `path`; return the row and the weights, None of a training that broke off."""
+        asked = experiments.get(self.experiment), self.make_regularizer(), self.seed, self.profile
+        try:
+            trained = train.train(*asked, part=self.part, checkpoint_path=path, device=self.device, **self.overrides)
+        except (ValueError, RuntimeError) as error:
+            if not broken.breaks_off(error):
+                raise
+            row = broken.row(
+                *asked,
+                part=self.part,
+                budget=self.budget(),
+                device=self.device,
+                checkpoint_path=path,
+                error=error,
+            )
+            return row, None
+        held = io.BytesIO()
+        torch.save(trained.model.cpu().state_dict(), held)
+        return trained.row, held.getvalue()
 
     def trained(self, *, on: str = "cpu") -> Trained:
         """Return the finished run with its model; trains it when it is not stored.
 
         The model is put `on` any device, wherever it was trained: lessons look inside on the CPU.
+
+        Raises:
+            ValueError: its training broke off, so that there is no model.
         """
         row = self.make(weights=True)
+        if row.broke_off:
+            raise ValueError(f"{self.name} has no model: its training broke off {row.broke_off}")
         weights = torch.load(weights_path(row), map_location="cpu", weights_only=True)
         return train.restore(experiments.get(self.experiment), row, weights, on)
 

@@ -72,6 +72,11 @@ class Row:
         host = str(self.budget.get("host", "own"))
         return f"{host}, adjoint" if self.budget.get("gradient") == "adjoint" else host
 
+    @property
+    def broke_off(self) -> str:
+        """Why the training broke off, where it did: the row has no numbers then (see `runs.broken`); else empty."""
+        return str(self.provenance.get("more", {}).get("broke_off", ""))
+
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """Return the key of everything that a row depends on: 16 hex digits of the sha256 of its sorted JSON."""

@@ -205,7 +205,7 @@ def _on_dask(runs: dict[str, Run], address: str) -> Iterator[tuple[str, Row]]:
         raise RuntimeError(f"{len(lost)} of {len(runs)} runs failed on the cluster, the others are stored:\n{said}")
 
 
-def _make_remotely(run: Run, key: str) -> tuple[Row, bytes]:
+def _make_remotely(run: Run, key: str) -> tuple[Row, bytes | None]:
     from distributed import get_worker
 
     if (threads := get_worker().state.nthreads) != 1:  # one that joined late
@@ -216,7 +216,7 @@ def _make_remotely(run: Run, key: str) -> tuple[Row, bytes]:
             "those of the machine that asks; install the same commit and data there"
         )
     row = run.make()
-    return row, Path(weights_path(row)).read_bytes()
+    return row, None if row.broke_off else Path(weights_path(row)).read_bytes()
 
 
 class _Progress:
@@ -239,7 +239,8 @@ class _Progress:
             known = [seconds for seconds in (self.seconds[other] for other in self.left) if seconds]
             rest = f", {estimate.in_words(sum(known) / self.jobs)} left" if known else ""
             made = f"{self.total - len(self.left)}/{self.total} {self.names[key]}"
-            print(f"{made}: NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s{rest}", flush=True)
+            what = f"broke off {row.broke_off}" if row.broke_off else f"NFE {row.nfe:.1f}, {row.seconds['train']:.0f} s"
+            print(f"{made}: {what}{rest}", flush=True)
         if not self.left:
             self.bar.close()
 
