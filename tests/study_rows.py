@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from rows import ROW
@@ -35,6 +36,14 @@ def row(name: str, seed: int, experiment: str = "mnist_ode") -> Row:
         seconds={"train": 10.0 + seed % 3, "predict": 1e-3 * (nfe + 1)},
         ways=ways,
     )
+
+
+def broken(row: Row) -> Row:
+    """The row that the same training leaves when it breaks off."""
+    nothing = dict.fromkeys(row.metrics, math.nan)
+    made = {"more": {"broke_off": "after step 4 of 12, by its checkpoints: the solve has non-finite states"}}
+    seconds = {"train": math.nan, "predict": math.nan}
+    return replace(row, metrics=nothing, nfe=math.nan, seconds=seconds, ways=[], provenance={**row.provenance, **made})
 
 
 ROWS = [row(name, seed) for name in COSTS for seed in range(10, 20)]

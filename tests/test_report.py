@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbformat import v4
 from rows import ROW
-from study_rows import ROWS, part
+from study_rows import ROWS, broken, part
 
 from reproduce import checkout, cli, plots
 from reproduce.notebooks import runner
@@ -48,6 +48,22 @@ def lines(*parts: Evidence) -> dict[tuple[str, str], dict[str, str]]:
     """The lines of the MNIST table by regularizer and origin."""
     table = papers.experiment_table("mnist_ode", parts)
     return {(line["regularizer"], line["from"]): line for line in table.to_dict("records")}
+
+
+def test_of_a_training_that_broke_off_the_report_says_so_and_nothing_else_changes() -> None:
+    whole = part()
+    rows = tuple(broken(one) if (one.regularizer, one.seed) == ("local_unbiased", 14) else one for one in whole.rows)
+    gone = replace(whole, rows=rows)
+    of, before = lines(gone), lines(whole)
+    assert of["local, unbiased", STUDY]["seeds"] == "10 (1 broke off)"
+    assert "nan" not in str(of)
+    assert {name for name in of if of[name] != before[name]} == {("local, unbiased", STUDY)}
+    assert "Of its trainings 1 broke off" in " ".join(answer.paragraphs(gone))
+    assert "broke off" not in " ".join(answer.paragraphs(whole))
+    assert "unbiased), seed 14" not in answer.state(whole)
+    for figure in (plots_report.ratios(study.ledger(rows)), plots_report.over_training(gone), plots_study.gains(gone)):
+        assert figure.axes
+        plt.close(figure)
 
 
 # A reader's rows beside the study

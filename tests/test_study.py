@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rows import ROW
 from scipy import stats
+from study_rows import broken
 
 from reproduce import checkout
 from reproduce.plots.study import gain_against_cost
@@ -124,14 +125,6 @@ def test_the_ledger_reads_the_rows_and_says_what_was_not_run(rows: list[Row]) ->
     worse = given["C06", "ours"].parts[0].worse
     assert worse is not None
     assert abs(worse.mean) < 0.1  # the error itself hardly changes
-
-
-def broken(row: Row) -> Row:
-    """The row that the same training leaves when it breaks off."""
-    nothing = dict.fromkeys(row.metrics, math.nan)
-    made = {"more": {"broke_off": "after step 4 of 12, by its checkpoints: the solve has non-finite states"}}
-    return replace(row, metrics=nothing, nfe=math.nan, seconds={"train": math.nan, "predict": math.nan}, ways=[],
-                   provenance=made)  # fmt: skip
 
 
 def test_of_a_training_that_broke_off_no_verdict_is_read_and_every_other_one_stays(rows: list[Row]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,9 +49,13 @@ def published_ratio(rows: Mapping[str, Mapping[str, Any]], name: str, *keys: str
 
 
 def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame:
-    """Return the paper's table beside ours: for each regularizer the published line, then ours, part by part."""
+    """Return the paper's table beside ours: for each regularizer the published line, then ours, part by part.
+
+    Numbers are those of the trainings that did not break off, which are counted beside the seeds.
+    """
     published = published_rows(experiment)
-    ours = {part.name: lines_of(part.of(experiment)) for part in parts}
+    ours = {part.name: lines_of([row for row in part.of(experiment) if not row.broke_off]) for part in parts}
+    broken = Counter((part.name, row.regularizer) for part in parts for row in part.of(experiment) if row.broke_off)
     metrics = {row.metric for part in parts for row in part.of(experiment)}
     names = in_order([*published, *(line for lines in ours.values() for _, line in lines)])
     found: list[dict[str, str]] = []
@@ -59,7 +64,7 @@ def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame
             found.append({"regularizer": label(name), **_published_line(published, name, experiment)})
         for part, lines in ours.items():
             if (experiment, name) in lines:
-                cells = _own_line(lines, experiment, name, next(iter(metrics)))
+                cells = _own_line(lines, experiment, name, next(iter(metrics)), broken[part, name])
                 found.append({"regularizer": label(name), "from": part, **cells})
     return pd.DataFrame(found)
 
@@ -96,13 +101,13 @@ def _published(row: Mapping[str, Any], units: Mapping[str, str]) -> str:
     return next((f"{row[key][0]:g} ± {row[key][1]:g}{unit}" for key, unit in units.items() if key in row), "")
 
 
-def _own_line(lines: Lines, experiment: str, name: str, metric: str) -> dict[str, str]:
+def _own_line(lines: Lines, experiment: str, name: str, metric: str, broke_off: int) -> dict[str, str]:
     ours, vanilla = lines[experiment, name], lines.get((experiment, VANILLA))
     control = lines.get((experiment, CONTROL))
     percent = metric == "accuracy"
     values = {seed: abs(value) if metric == "mse" else value for seed, value in ours.values.items()}
     cells = {
-        "seeds": str(len(ours.values)),
+        "seeds": tables.seeds(len(ours.values) + broke_off, broke_off),
         "test": spread(values, scale=100 if percent else 1, digits=4) + (" %" if percent else f" ({metric})"),
         "gain kept": "",
         "evaluations": spread(ours.costs["nfe"], digits=4),

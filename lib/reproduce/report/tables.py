@@ -186,6 +186,11 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     return line
 
 
+def seeds(n: int, broke_off: int) -> str:
+    """Return '10 (1 broke off)': a number of seeds, and how many of them have no numbers."""
+    return f"{n} ({broke_off} broke off)" if broke_off else str(n)
+
+
 def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
     """Return the table of `compare` as text for readers; accuracies in %, an empty cell where nothing is known."""
     percent = metric == "accuracy"
@@ -206,7 +211,7 @@ def readable(comparison: pd.DataFrame, *, metric: str) -> pd.DataFrame:
             **{title: line[name] for title, name in several.items()},
             "tolerance": f"{line['tolerance']:g}",
             "regularizer": label(line["regularizer"]),
-            "seeds": f"{line['seeds']}" + (f" ({n} broke off)" if (n := line["broke_off"]) else ""),
+            "seeds": seeds(line["seeds"], line["broke_off"]),
             f"test {metric}{unit}": spread(line, "metric", scale, form),
             "gain kept": number(line["gain_kept"], ".2f"),
             "NFE": spread(line, "nfe", 1.0, ".1f"),
