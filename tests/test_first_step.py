@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +138,19 @@ def test_a_row_of_the_study_that_is_made_again_leaves_the_committed_one(home: Pa
 
 
 KEPT = [one for name in registered()["first_step"]["experiments"] for one in store.first_steps(name)]
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_the_studys_to_the_last_digits_is_not_measured(home: Path) -> None:
+    run = smoke("spiral_ode")
+    row = run.make()
+    path = store.committed_path("study", "spiral_ode")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(row)) + "\n")
+    assert first_step.measure(run)["key"] == row.key
+    path.write_text(json.dumps(asdict(replace(row, nfe=row.nfe + 6))) + "\n")
+    with pytest.raises(ValueError, match=r"spiral_ode/none/10: trained on this machine it is another model than the "):
+        first_step.measure(run)
 
 
 def test_committed_measurements_are_of_the_studys_models_and_solve_as_their_rows_do() -> None:

@@ -478,7 +478,7 @@ def test_a_run_is_taken_to_last_as_long_as_those_with_its_host_and_gradient(monk
     runs = [Run("mnist_ode", "none", 0, "smoke", overrides={"steps": 10, "batch": 1} | how) for how in ({}, through)]
     rows = [
         SimpleNamespace(regularizer="none", tolerance=run.budget().rtol, budget=run.budget().of_one_run(), made_of={},
-                        seconds={"train": seconds}, provenance={})
+                        seconds={"train": seconds}, provenance={}, broke_off="")
         for run, seconds in zip(runs, (1.0, 9.0), strict=True)
     ]  # fmt: skip
     monkeypatch.setattr(estimate, "_rows", lambda experiment: iter(rows))

@@ -23,6 +23,7 @@ from reproduce.runs import protocol, provenance, store, sweep
 from reproduce.runs.evaluation import against_reference, evaluate, generator, solve_equation
 from reproduce.runs.registered import registered
 from reproduce.runs.run import Run, keys_of
+from reproduce.runs.store import Row
 from reproduce.runs.train import Trained
 
 Measurement = dict[str, Any]
@@ -98,13 +99,31 @@ def _solved(trained: Trained, run: Run, budget: Budget, share: float | None) -> 
 
 
 def measure(run: Run) -> Measurement:
-    """Return the measurement of a run's model; trains the model where its weights are not on this machine."""
+    """Return the measurement of a run's model; trains the model where its weights are not on this machine.
+
+    Raises:
+        ValueError: trained here it is another model than the study's: processors round differently, and a training
+            makes much of that.
+    """
     trained = run.trained()
     row = trained.row
+    _check_same(row)
     head = {"experiment": run.experiment, "line": run.regularizer, "seed": run.seed, "key": row.key, "data": row.data}
     head |= {"metric": row.metric, "higher_is_better": row.higher_is_better, "ways": measured(trained, run)}
     made = provenance.record(run.profile, data=[row.data], seeds=[run.seed])
     return head | {"provenance": made}
+
+
+def _check_same(row: Row) -> None:
+    """Raise ValueError where the study's committed row of this key has other numbers."""
+    for study in store.committed_rows("study", row.experiment):
+        pairs = [(study.nfe, row.nfe), (study.metrics[row.metric], row.metrics[row.metric])]
+        if study.key == row.key and not all(math.isclose(*pair, rel_tol=1e-6) for pair in pairs):
+            raise ValueError(
+                f"{row.experiment}/{row.regularizer}/{row.seed}: trained on this machine it is another model than the "
+                f"study's ({row.nfe:g} evaluations for {study.nfe:g}), and nothing is measured of it: take the machine "
+                "that made the row, or its weights"
+            )
 
 
 def make(experiment: str, jobs: int) -> Iterator[Measurement]:
