@@ -32,7 +32,11 @@ def broke_off(part: Evidence) -> str:
     """Say which trainings broke off; '' for none."""
     found = [row for row in part.rows if row.broke_off]
     told = "; ".join(f"{title(row.experiment)}, {tables.label(row.regularizer)}, seed {row.seed}" for row in found)
-    return f" Of its trainings {len(found)} broke off, and what reads them is undecided: {told}." if found else ""
+    return (
+        f" Of its trainings {len(found)} broke off, so that a verdict on its line alone is undecided: {told}."
+        if found
+        else ""
+    )
 
 
 def equal_tolerance(part: Evidence) -> str:

@@ -57,7 +57,7 @@ def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame
     ours = {part.name: lines_of([row for row in part.of(experiment) if not row.broke_off]) for part in parts}
     broken = Counter((part.name, row.regularizer) for part in parts for row in part.of(experiment) if row.broke_off)
     metrics = {row.metric for part in parts for row in part.of(experiment)}
-    names = in_order([*published, *(line for lines in ours.values() for _, line in lines)])
+    names = in_order([*published, *(row.regularizer for part in parts for row in part.of(experiment))])
     found: list[dict[str, str]] = []
     for name in names:
         if name in published:
@@ -66,6 +66,9 @@ def experiment_table(experiment: str, parts: Sequence[Evidence]) -> pd.DataFrame
             if (experiment, name) in lines:
                 cells = _own_line(lines, experiment, name, next(iter(metrics)), broken[part, name])
                 found.append({"regularizer": label(name), "from": part, **cells})
+            elif n := broken[part, name]:
+                cells = dict.fromkeys(COLUMNS, "") | {"from": part, "seeds": tables.seeds(n, n)}
+                found.append({"regularizer": label(name), **cells})
     return pd.DataFrame(found)
 
 

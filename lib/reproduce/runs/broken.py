@@ -1,19 +1,22 @@
 """Trainings that break off, since the solve cannot be finished or the weights are no numbers any more, as rows.
 
-Such a training is a result: a row without numbers, of which every verdict is undecided, and no later run asks again.
+Such a training is a result: a row without numbers, from which no verdict is read, and no later run asks again.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from regnde import Regularizer, SolverError
-from reproduce.experiments import Budget, Experiment
-from reproduce.runs import checkpoint, key, provenance, store
+from regnde import SolverError
+from reproduce import experiments
+from reproduce.runs import checkpoint, provenance
 from reproduce.runs import device as devices
 from reproduce.runs.store import Row
+
+if TYPE_CHECKING:  # it makes these rows
+    from reproduce.runs.run import Run
 
 NOT_FINITE = "NaN or infinite values"
 """In the message of a solve whose initial state is no number: an encoder's, after a step along no number."""
@@ -24,39 +27,31 @@ def breaks_off(error: Exception) -> bool:
     return isinstance(error, SolverError) or (isinstance(error, ValueError) and NOT_FINITE in str(error))
 
 
-def row(
-    experiment: Experiment,
-    regularizer: Regularizer | None,
-    seed: int,
-    profile: str,
-    *,
-    part: str,
-    budget: Budget,
-    device: str,
-    checkpoint_path: Path,
-    error: Exception,
-) -> Row:
-    """Return the row of a training that broke off: its numbers are NaN, its history is that up to its checkpoint.
+def row(run: Run, key: str, path: Path, error: Exception) -> Row:
+    """Return the row of a run whose training broke off: its numbers are NaN, its history is that up to its checkpoint.
 
     Args:
-        experiment, regularizer, seed, profile, part, budget, device: as of `train.train`.
-        checkpoint_path: where the training stored its state, if it came so far.
+        run: what was trained.
+        key: of its row.
+        path: where the training stored its state, if it came so far.
         error: what broke it off.
     """
-    problem = experiment.problem(budget, part, devices.ready(device), seed)
-    made_of = key.ingredients(experiment.name, problem, device)
-    row_key = key.key_of_run(experiment, regularizer, seed, profile, part, budget, made_of)
-    state: dict[str, Any] = checkpoint.load(checkpoint_path, row_key) or {"step": 0, "history": []}
+    experiment, budget, where = experiments.get(run.experiment), run.budget(), devices.ready(run.device)
+    problem = experiment.problem(budget, run.part, where, run.seed)
+    regularizer, metric = run.make_regularizer(), experiment.metric
+    state: dict[str, Any] = checkpoint.load(path, key) or {"step": 0, "history": []}
     why = f"after step {state['step']} of {budget.steps}, by its checkpoints: {error}"
-    metric = experiment.metric
+    made = provenance.record(
+        run.profile, data=[problem.data], seeds=[run.seed], device=devices.title(where), broke_off=why
+    )
     return Row(
-        key=row_key,
-        experiment=experiment.name,
-        regularizer=store.CONTROL if regularizer is None else regularizer.name,
-        settings={} if regularizer is None else dict(regularizer.settings),
-        seed=seed,
-        profile=profile,
-        part=part,
+        key=key,
+        experiment=run.experiment,
+        regularizer=run.regularizer,
+        settings=dict(regularizer.settings) if regularizer else {},
+        seed=run.seed,
+        profile=run.profile,
+        part=run.part,
         budget=budget.of_one_run(),
         data=problem.data,
         note=problem.note,
@@ -68,14 +63,8 @@ def row(
         accepted=math.nan,
         rejected=math.nan,
         train_nfe=math.nan,
-        seconds={"train": math.nan, "predict": math.nan},
+        seconds=dict.fromkeys(("train", "predict"), math.nan),
         history=state["history"],
-        made_of=made_of,
-        provenance=provenance.record(
-            profile,
-            data=[problem.data],
-            seeds=[seed],
-            device=devices.title(devices.ready(device)),
-            broke_off=why,
-        ),
+        made_of=run.ingredients(problem.files),
+        provenance=made,
     )

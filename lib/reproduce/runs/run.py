@@ -109,7 +109,7 @@ class Run:
                 return row
             path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
             begun = None if path.exists() else time.process_time()
-            row, held = self._make(path)
+            row, held = self._make(key, path)
             more = {**row.provenance["more"], "instead": self.instead(), **_preloaded()}
             if begun is not None:  # a run that went on from a checkpoint does not know
                 more["seconds_in_all"] = round(time.process_time() - begun, 3)
@@ -118,23 +118,23 @@ class Run:
             path.unlink(missing_ok=True)
             return row
 
-    def _make(self, path: Path) -> tuple[Row, bytes | None]:
+    def _make(self, key: str, path: Path) -> tuple[Row, bytes | None]:
         """Train, with the checkpoint at `path`; return the row and the weights, None of a training that broke off."""
-        asked = experiments.get(self.experiment), self.make_regularizer(), self.seed, self.profile
         try:
-            trained = train.train(*asked, part=self.part, checkpoint_path=path, device=self.device, **self.overrides)
+            trained = train.train(
+                experiments.get(self.experiment),
+                self.make_regularizer(),
+                self.seed,
+                self.profile,
+                part=self.part,
+                checkpoint_path=path,
+                device=self.device,
+                **self.overrides,
+            )
         except (ValueError, RuntimeError) as error:
             if not broken.breaks_off(error):
                 raise
-            row = broken.row(
-                *asked,
-                part=self.part,
-                budget=self.budget(),
-                device=self.device,
-                checkpoint_path=path,
-                error=error,
-            )
-            return row, None
+            return broken.row(self, key, path, error), None
         held = io.BytesIO()
         torch.save(trained.model.cpu().state_dict(), held)
         return trained.row, held.getvalue()
