@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regnde import SolverError
-from reproduce import experiments
-from reproduce.runs import checkpoint, provenance
+from regnde import Regularizer, SolverError
+from reproduce.experiments import Experiment
+from reproduce.runs import checkpoint, key, provenance, store
 from reproduce.runs import device as devices
 from reproduce.runs.store import Row
-
-if TYPE_CHECKING:  # it makes these rows
-    from reproduce.runs.run import Run
 
 NOT_FINITE = "NaN or infinite values"
 """In the message of a solve whose initial state is no number: an encoder's, after a step along no number."""
@@ -27,31 +24,39 @@ def breaks_off(error: Exception) -> bool:
     return isinstance(error, SolverError) or (isinstance(error, ValueError) and NOT_FINITE in str(error))
 
 
-def row(run: Run, key: str, path: Path, error: Exception) -> Row:
-    """Return the row of a run whose training broke off: its numbers are NaN, its history is that up to its checkpoint.
+def row(
+    error: Exception,
+    checkpoint_path: Path,
+    experiment: Experiment,
+    regularizer: Regularizer | None,
+    seed: int,
+    profile: str,
+    *,
+    part: str,
+    device: str,
+    **overrides: Any,
+) -> Row:
+    """Return the row of a training that broke off: its numbers are NaN, its history is that up to its checkpoint.
 
     Args:
-        run: what was trained.
-        key: of its row.
-        path: where the training stored its state, if it came so far.
         error: what broke it off.
+        checkpoint_path: where the training stored its state, if it came so far.
+        experiment, regularizer, seed, profile, part, device, overrides: what `train.train` was given.
     """
-    experiment, budget, where = experiments.get(run.experiment), run.budget(), devices.ready(run.device)
-    problem = experiment.problem(budget, run.part, where, run.seed)
-    regularizer, metric = run.make_regularizer(), experiment.metric
-    state: dict[str, Any] = checkpoint.load(path, key) or {"step": 0, "history": []}
+    budget, where = experiment.budget(profile, **overrides), devices.ready(device)
+    problem, metric = experiment.problem(budget, part, where, seed), experiment.metric
+    made_of = key.ingredients(experiment.name, problem, where.type)
+    row_key = key.key_of_run(experiment, regularizer, seed, profile, part, budget, made_of)
+    state: dict[str, Any] = checkpoint.load(checkpoint_path, row_key) or {"step": 0, "history": []}
     why = f"after step {state['step']} of {budget.steps}, by its checkpoints: {error}"
-    made = provenance.record(
-        run.profile, data=[problem.data], seeds=[run.seed], device=devices.title(where), broke_off=why
-    )
     return Row(
-        key=key,
-        experiment=run.experiment,
-        regularizer=run.regularizer,
-        settings=dict(regularizer.settings) if regularizer else {},
-        seed=run.seed,
-        profile=run.profile,
-        part=run.part,
+        key=row_key,
+        experiment=experiment.name,
+        regularizer=store.CONTROL if regularizer is None else regularizer.name,
+        settings={} if regularizer is None else dict(regularizer.settings),
+        seed=seed,
+        profile=profile,
+        part=part,
         budget=budget.of_one_run(),
         data=problem.data,
         note=problem.note,
@@ -65,6 +70,8 @@ def row(run: Run, key: str, path: Path, error: Exception) -> Row:
         train_nfe=math.nan,
         seconds=dict.fromkeys(("train", "predict"), math.nan),
         history=state["history"],
-        made_of=run.ingredients(problem.files),
-        provenance=made,
+        made_of=made_of,
+        provenance=provenance.record(
+            profile, data=[problem.data], seeds=[seed], device=devices.title(where), broke_off=why
+        ),
     )

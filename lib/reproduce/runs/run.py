@@ -109,7 +109,7 @@ class Run:
                 return row
             path = store.results_folder(self.profile) / self.experiment / f"{key}.checkpoint"
             begun = None if path.exists() else time.process_time()
-            row, held = self._make(key, path)
+            row, held = self._make(path)
             more = {**row.provenance["more"], "instead": self.instead(), **_preloaded()}
             if begun is not None:  # a run that went on from a checkpoint does not know
                 more["seconds_in_all"] = round(time.process_time() - begun, 3)
@@ -118,23 +118,16 @@ class Run:
             path.unlink(missing_ok=True)
             return row
 
-    def _make(self, key: str, path: Path) -> tuple[Row, bytes | None]:
+    def _make(self, path: Path) -> tuple[Row, bytes | None]:
         """Train, with the checkpoint at `path`; return the row and the weights, None of a training that broke off."""
+        asked = experiments.get(self.experiment), self.make_regularizer(), self.seed, self.profile
+        how = {"part": self.part, "device": self.device, **self.overrides}
         try:
-            trained = train.train(
-                experiments.get(self.experiment),
-                self.make_regularizer(),
-                self.seed,
-                self.profile,
-                part=self.part,
-                checkpoint_path=path,
-                device=self.device,
-                **self.overrides,
-            )
+            trained = train.train(*asked, checkpoint_path=path, **how)
         except (ValueError, RuntimeError) as error:
             if not broken.breaks_off(error):
                 raise
-            return broken.row(self, key, path, error), None
+            return broken.row(error, path, *asked, **how), None
         held = io.BytesIO()
         torch.save(trained.model.cpu().state_dict(), held)
         return trained.row, held.getvalue()
