@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,15 +49,18 @@ def kernel(forks: Forks, **environment: str) -> Iterator[tuple[KernelManager, Bl
         manager.shutdown_kernel(now=True)
 
 
-def said(client: BlockingKernelClient, source: str) -> str:
-    """What a cell prints, or the name of its error."""
+def said(client: BlockingKernelClient, source: str, *, then: Callable[[], object] = lambda: None) -> str:
+    """What a cell prints, or the name of its error; `then` is called where it has printed."""
     heard: list[str] = []
 
     def hear(message: dict[str, dict[str, str]]) -> None:
         content = message["content"]
         heard.append(content.get("text", "") or content.get("ename", ""))
+        if "text" in content:
+            then()
 
-    client.execute_interactive(source, output_hook=hear, timeout=60)
+    # else what is asked right after an error is dropped too
+    client.execute_interactive(source, output_hook=hear, timeout=60, stop_on_error=False)
     return "".join(heard).strip()
 
 
@@ -98,10 +101,8 @@ def test_what_is_forked_has_one_thread_and_draws_and_trains_in_the_fork(forks: F
 
 def test_an_interrupt_reaches_the_kernel_and_it_goes_on(forks: Forks) -> None:
     with kernel(forks) as (manager, client):
-        client.execute("import time\ntime.sleep(60)", stop_on_error=False)  # else what comes at once is aborted too
-        time.sleep(1.0)
-        manager.interrupt_kernel()
-        assert client.get_shell_msg(timeout=20)["content"]["ename"] == "KeyboardInterrupt"
+        sleeps = "import time\nprint('now', end=' ', flush=True)\ntime.sleep(60)"
+        assert said(client, sleeps, then=manager.interrupt_kernel) == "now KeyboardInterrupt"
         assert said(client, "print(1)") == "1"
 
 
