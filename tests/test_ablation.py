@@ -16,6 +16,7 @@ from reproduce.plots import ablation as pictures
 from reproduce.report import ablation, study
 from reproduce.report.ablation import CHOICES, Form, form_of
 from reproduce.runs import protocol, store
+from reproduce.runs.registered import registered
 from reproduce.runs.store import Row
 
 EFFECTS = {"sampling": 0.1, "step": -0.4, "size": 0.0, "first stage": 0.7}
@@ -135,3 +136,15 @@ def test_ladders_are_told_while_the_test_rows_are_missing(tmp_path: Path, monkey
     store.committed_path("ablation", "mnist_ode").write_text("\n".join(json.dumps(asdict(row)) for row in held[3:]))
     assert ablation.on_ladders("mnist_ode").empty
     assert ablation.on_ladders("physionet").empty
+
+
+def test_what_docs_advise_to_a_penalty_written_elsewhere_is_what_the_committed_rows_show() -> None:
+    """docs/use.md, *How to choose a weight*."""
+    experiments = registered()["ablation"]["experiments"]
+    for name in experiments:
+        rows = ablation.rows_of(name)
+        assert ablation.complete(rows)
+        assert set(ablation.by_size(rows)[:2]) == {"step", "first stage"}
+        assert all(ablation.ingredients(rows)[choice].interval(0.95)[0] > 0 for choice in ("step", "first stage"))
+    assert len(experiments) == 2  # "both experiments"
+    assert (len(ablation.CHOICES), len(ablation.FORMS)) == (4, 16)
