@@ -6,7 +6,7 @@
 #   all of them, plus the difference that the way makes on the fewer. (On the fewer alone other verdicts come out.)
 # * The error of the likelihood counts as lost in every solve of the flow, those of training among them.
 # * An "all" is above, worse or lost if one part is (Bonferroni), an "any" if all are. A number that is none refutes
-#   nothing; of agreement that is called compatible.
+#   nothing.
 # * A printed deviation enters where a claim is about one experiment; the abstract's numbers have none.
 # * The endpoints' verdicts on the gain are by the interval of each, and a ratio is that of the mean.
 # * The matched-error ratio that is hoped for is that of the local line that the held-out data prefer, the gain kept,
@@ -198,6 +198,9 @@ def ledger() -> dict[Key, Judged]:
                 family[key] = combined(claim, of_parts) if run else None
     direction = holm(families[0], "below 1", "above 1", "undecided")
     agreement = holm(families[1], "better than printed", "worse than printed", "compatible")
+    for key, of_parts in ratios.items():  # corrected since: what has no number is not compatible with one
+        if agreement[key] == "compatible" and any(math.isnan(e.mean) for e in of_parts.values()):
+            agreement[key] = "undecided"
     costs = holm(families[2], "kept", "lost", "undecided")
     return {key: Judged(ratios[key], lost[key], direction[key], agreement[key], costs[key]) for key in ratios}
 

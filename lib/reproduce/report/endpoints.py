@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reproduce.report import study, tables
 from reproduce.report.evidence import Evidence
 from reproduce.report.study import LOCAL, Saving, rules
 from reproduce.report.tables import VANILLA
+from reproduce.runs.curves import on_its_examples
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,25 @@ def matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | No
     ways = study.chosen_ways(experiment)
     found = {saving.line: saving for saving in study.matched_error(part.rows, experiment, ways)}
     return found.get(VANILLA), found.get(study.chosen_line(experiment, study.PENALIZED) or "")
+
+
+def on_the_curves_examples(part: Evidence) -> Evidence:
+    """Return the rows with each metric as it is on the fewer examples on which the ways to solve were measured."""
+    return replace(part, rows=tuple(map(on_its_examples, part.rows)))
+
+
+def other_readings(part: Evidence) -> str:
+    """Say, as '2 to 3', in how many experiments matched error is reached by other readings of the protocol.
+
+    It leaves open which local line stands for the penalty, and on which examples a way is valued. '' where that
+    changes nothing.
+    """
+    counts = []
+    for rows in (part, on_the_curves_examples(part)):
+        each = [
+            [saving.reached(rules()["matched_error"]) for saving in savings if saving.line in study.PENALIZED]
+            for name in part.complete()
+            if (savings := study.matched_error(rows.rows, name, study.chosen_ways(name)))
+        ]
+        counts += [sum(all(of) for of in each if of), sum(map(any, each)), len(matched_error(rows).reached())]
+    return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else ""

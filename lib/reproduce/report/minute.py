@@ -173,10 +173,12 @@ def _left_out(part: Evidence) -> str:
 def goals(part: Evidence) -> str:
     """Say in how many experiments each registered endpoint is reached."""
     equal, matched, stepped = endpoints.equal_tolerance(part), endpoints.matched_error(part), first_step.endpoint(part)
+    others = endpoints.other_readings(part)
+    rest = f"; by other readings of what the protocol leaves open in {others}" if others else ""
     said = [
         f"at equal tolerance in **{equal.count()}** experiments where vanilla's gain is sure (hoped for: "
         f"{equal.hoped})",
-        f"with the same freedom to solve on both sides in **{matched.count()}** (hoped for: {matched.hoped})",
+        f"with the same freedom to solve on both sides in **{matched.count()}** (hoped for: {matched.hoped}{rest})",
     ]
     if stepped.savings:
         said.append(

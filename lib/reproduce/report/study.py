@@ -142,13 +142,15 @@ class Saving:
 def equal_tolerance(rows: Sequence[Row], experiment: str) -> list[Saving]:
     """Return the saving of each line that was trained, and is solved, in the same way as vanilla.
 
-    Numbers are those of the seeds whose training did not break off; where one did, nothing is reached.
+    Numbers are those of the seeds whose training did not break off; where one did, nothing is reached. Where one of
+    vanilla or the control did, no line has a ratio, or a gain.
     """
     here = [row for row in rows if row.experiment == experiment]
     way = next((own_way(row) for row in here if row.regularizer == VANILLA), None)
     alike = [row for row in here if row.regularizer == CONTROL or own_way(row) == way]
     broken = Counter(row.regularizer for row in alike if row.broke_off)
-    lines = {line: content for (_, line), content in lines_of([row for row in alike if not row.broke_off]).items()}
+    with_numbers = [row for row in alike if not row.broke_off or row.regularizer in (VANILLA, CONTROL)]
+    lines = {line: content for (_, line), content in lines_of(with_numbers).items()}
     savings = [
         saving_of(experiment, line, None, content.costs["nfe"], content.values, lines, here[0].metric)
         for line, content in lines.items()
@@ -165,7 +167,8 @@ def solved(rows: Sequence[Row], line: str, way: Name) -> dict[int, tuple[float, 
 def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]) -> list[Saving]:
     """Return the saving of each line, solved in its own chosen way, over vanilla in its own; vanilla is among them.
 
-    The gain is that over the control of vanilla as it was trained and solved, so that vanilla may lose some, too.
+    The gain is that over the control of vanilla as it was trained and solved, so that vanilla may lose some, too. Where
+    vanilla's way does not solve some seed, no line has a ratio.
     """
     own = {line: content for (name, line), content in lines_of(rows).items() if name == experiment}
     here = [row for row in rows if row.experiment == experiment]
@@ -179,7 +182,8 @@ def matched_error(rows: Sequence[Row], experiment: str, ways: Mapping[str, Name]
             failed[line] = len(found) - len(there)
     if VANILLA not in moved:
         return []
-    against = {**own, VANILLA: Line({"nfe": moved[VANILLA][0]}, own[VANILLA].values)}
+    unsolved = dict.fromkeys(own[VANILLA].values, math.nan)
+    against = {**own, VANILLA: Line({"nfe": {**unsolved, **moved[VANILLA][0]}}, own[VANILLA].values)}
     savings = {
         line: saving_of(experiment, line, ways[line], *numbers, against, here[0].metric)
         for line, numbers in moved.items()

@@ -16,7 +16,8 @@ from reproduce.runs.store import CONTROL, VANILLA
 FORMS = {"ours": "", "released": ":released", "text": ":text"}
 """Forms of a local penalty -> how their lines end. Claims about other penalties have the first alone."""
 DIRECTION = ("below 1", "above 1", "undecided")
-AGREEMENT = ("better than printed", "worse than printed", "compatible")
+AGREEMENT = ("better than printed", "worse than printed", "compatible", "undecided")
+"""The last is said where a part has no number: what cannot be compared is not compatible."""
 COST = ("kept", "lost", "undecided")
 NOT_RUN = "not run"
 PRINTED = {
@@ -102,13 +103,20 @@ def ledger(
     judged = [(claim, form, _parts(claim, form, lines, printed, gain, level, runs)) for claim, form in each]
     alpha = 1 - level  # of a family: all claims in all forms, those that were not run among them
     direction = effects.sides([_of_ratio(claim, parts, 0.0) for claim, _, parts in judged], DIRECTION, alpha)
-    agreement = effects.sides([_of_ratio(claim, parts, None) for claim, _, parts in judged], AGREEMENT, alpha)
+    agreement = effects.sides([_of_ratio(claim, parts, None) for claim, _, parts in judged], AGREEMENT[:3], alpha)
+    agreement = [_compared(one, parts) for one, (_, _, parts) in zip(agreement, judged, strict=True)]
     cost = effects.sides([_of_cost(claim, parts) for claim, _, parts in judged], COST, alpha)
     stopped = alpha / max(1, len(direction) - sum(one in DIRECTION[:2] for one in direction))
     return [
         Verdict(claim, form, d or NOT_RUN, a or NOT_RUN, c or NOT_RUN, parts, stopped)
         for (claim, form, parts), d, a, c in zip(judged, direction, agreement, cost, strict=True)
     ]
+
+
+def _compared(agreement: str, parts: Sequence[Part]) -> str:
+    """Return the agreement with the printed number: undecided, and not compatible, where a part has no number."""
+    none = any(part.ratio is not None and math.isnan(part.ratio.mean) for part in parts)
+    return AGREEMENT[3] if none and agreement == AGREEMENT[2] else agreement
 
 
 def _parts(

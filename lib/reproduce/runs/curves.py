@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from reproduce.runs.store import CONTROL, Row
@@ -54,6 +55,15 @@ def curve(row: Row) -> dict[Name, tuple[float, float]]:
         if entry["metric"] is not None and math.isfinite(entry["metric"]):
             found[way] = value(row) + of(entry) - of(own), float(entry["nfe"])
     return found
+
+
+def on_its_examples(row: Row) -> Row:
+    """Return a row whose metric, and whose solver's error, are those on the fewer examples of its curve."""
+    own = {name(entry): entry for entry in row.ways if entry["method"] != "reference"}.get(own_way(row))
+    if own is None or own["metric"] is None:
+        return row
+    error = {"solver_error": float(own["error"])} if "error" in own else {}
+    return replace(row, metrics={**row.metrics, row.metric: float(own["metric"]), **error})
 
 
 def name(entry: dict[str, Any]) -> Name:
