@@ -54,6 +54,7 @@ def test_registered_are_the_studys_models_of_odes() -> None:
 def test_a_share_is_the_first_step_and_none_is_the_solvers_own_guess(home: Path, experiment: str) -> None:
     run = smoke(experiment)
     trained = run.trained()
+    assert not trained.model.training  # with a batch's own statistics it would be another model
     own = taken(trained, run, None)
     assert own.nfe == trained.row.nfe
     short = taken(trained, run, 1 / 64)

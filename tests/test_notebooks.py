@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -737,3 +738,16 @@ def test_every_link_of_a_lesson_leads_to_a_file_of_the_repository_also_from_the_
         executed = Path("build/quick/notebooks")
         [there] = re.findall(r"\]\((.*)\)", runner.relinked(f"]({link})", executed))
         assert is_lesson or Path(os.path.normpath(ROOT / executed / there)) == ROOT / target, there
+
+
+@pytest.mark.parametrize("name", ["07_physionet_latent_ode", "08_spiral_sde", "12_density_estimation"])
+def test_where_each_seed_has_its_own_data_a_lesson_names_the_seed_whose_models_it_looks_into(name: str) -> None:
+    """With the data of another seed, test examples would be those that the model was trained on."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    trees = [ast.parse(cell.source.replace("%", "#")) for cell in cells if cell.cell_type == "code"]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    asked = [call for call in calls if ast.unparse(call.func) in ("experiment.problem", "stays_of", "digits_of")]
+    assert asked
+    for call in asked:
+        given = [ast.unparse(value) for value in [*call.args, *(keyword.value for keyword in call.keywords)]]
+        assert {"seed", "budget.seeds[0]"} & set(given), ast.unparse(call)

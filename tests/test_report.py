@@ -272,7 +272,8 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(checkout.ROOT / "data" / "reference", tmp_path / "data" / "reference")
-    head = "# A title\n## What you will learn\n.\n## What you need\n.\n\nMinutes: smoke 1, quick 1, paper 1."
+    head = "# A title\n## What you will learn\n.\n## What you need\n[a](../docs/use.md)\n\n"
+    head += "Minutes: smoke 1, quick 1, paper 1."
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     made = "from pathlib import Path\n"
     for name, source in {
@@ -296,6 +297,7 @@ def test_the_report_runs_after_the_others_and_every_time_and_leaves_one_page(
     ]
     html = tmp_path / "build" / "smoke" / "13_report.html"
     assert "found smoke smoke" in html.read_text()
+    assert 'href="../../notebooks/../docs/use.md"' in html.read_text()
     assert "2 of 2 finished" in first.stdout
     assert "report     build/smoke/13_report.html" in first.stdout
 
@@ -353,3 +355,9 @@ def test_a_ratio_is_drawn_where_it_is_and_an_outlier_on_the_edge() -> None:
     assert set(marks(ROWS).values()) == {"o"}
     dear = [replace(one, nfe=30 * one.nfe) if one.regularizer == "local_biased" else one for one in ROWS]
     assert marks(dear)[plots_report.RANGE[1]] == ">"
+
+
+def test_what_is_quoted_from_other_files_has_no_link_that_leads_nowhere_from_the_report() -> None:
+    quoted = [*report.deviations_table()["what"], report.of_protocol("Corrections"), report.of_protocol("Versions")]
+    assert not [found for text in quoted for found in re.findall(r"\]\((?!https?:|#)[^)]*\)", text)]
+    assert report.unlinked("[a](../b.md), [c](#d), [e](https://f)") == "a, [c](#d), [e](https://f)"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from rows import ROW
 
@@ -74,7 +75,18 @@ def test_the_gain_kept_is_counted_from_the_control_to_vanilla_for_either_directi
     for control, higher in ((0.2, True), (0.3, True), (0.1, False)):  # vanilla is no better than the control
         kept = tables.gain_kept(0.25, vanilla=0.2, control=control, higher_is_better=higher)
         assert math.isnan(kept)
-        assert tables.kept_in_words(kept) == "vanilla has no gain to keep"
+        assert tables.kept_in_words(kept) == "vanilla has no sure gain to keep"
+
+
+def test_of_a_gain_that_seeds_do_not_agree_on_no_share_is_told() -> None:
+    def table(*vanilla: float) -> pd.DataFrame:
+        found = [row("none", value, 30.0, seed) for seed, value in enumerate(vanilla)]
+        found += [row("no_dynamics", 0.10, 0.0, seed) for seed in range(len(vanilla))]
+        return tables.compare([*found, row("steer", 0.20, 30.0, 0)]).set_index("regularizer")
+
+    assert table(0.11, 0.09, 0.34)["gain_kept"].isna().all()  # one of three has learned
+    assert table(0.30, 0.32, 0.34).loc["steer"]["gain_kept"] == pytest.approx(0.1 / 0.2)
+    assert table(0.05, 0.06, 0.07)["gain_kept"].isna().all()
 
 
 def test_a_line_with_one_seed_is_compared_with_this_seed_of_vanilla() -> None:

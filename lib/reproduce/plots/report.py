@@ -34,10 +34,10 @@ FACES = {"ours": "full", "released": "left", "text": "none"}
 
 
 def show(fig: Figure, name: str, *, alt: str, caption: str, profile: str, rows: Sequence[Row]) -> Picture:
-    """Save a figure (see `plots.save`), close it, and return it as a picture that carries its alt text."""
+    """Save a figure (see `plots.save`), close it, and return it as a picture with alt text and caption."""
     path = plots.save(fig, name, alt=alt, caption=caption, profile=profile, rows=rows, show=False)
     plt.close(fig)
-    return Picture(path.read_bytes(), alt)
+    return Picture(path.read_bytes(), alt, caption)
 
 
 def panels(n: int, *, width: float = 4.3, height: float = 3.6, columns: int = 3) -> tuple[Figure, list[Axes]]:

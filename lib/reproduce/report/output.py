@@ -42,7 +42,9 @@ def write_page(profile: str) -> None:
 
     from reproduce.report.page import page
 
-    write_atomically(page_path(profile), page(nbformat.read(copy, as_version=4)).encode())
+    here, there = (os.path.relpath(checkout.ROOT / "notebooks", path.parent) for path in (page_path(profile), copy))
+    text = page(nbformat.read(copy, as_version=4)).replace(f'href="{there}/', f'href="{here}/')
+    write_atomically(page_path(profile), text.encode())
     try:
         print(f"the same as PDF: {shown(pdf.printed(page_path(profile)))}")
     except ValueError as error:

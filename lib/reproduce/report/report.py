@@ -81,14 +81,19 @@ def section(rules: Book, experiment: str, parts: Sequence[Evidence]) -> str:
 
 
 def of_protocol(heading: str) -> str:
-    """Return the text of a section of PROTOCOL.md; ValueError if it has none of that name."""
+    """Return the text of a section of PROTOCOL.md, without links; ValueError if it has none of that name."""
     text = (checkout.ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
     match = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
     if match is None:
         raise ValueError(
             f"PROTOCOL.md has no section {heading!r}; it has {re.findall('^## (.*)$', text, re.MULTILINE)}"
         )
-    return match[1].strip()
+    return unlinked(match[1].strip())
+
+
+def unlinked(text: str) -> str:
+    """Return Markdown with the words of links to other files alone: where a text is quoted they lead nowhere."""
+    return re.sub(r"\[([^\]]*)\]\((?![a-z]+:|#)[^)]*\)", r"\1", text)
 
 
 # The deviations
@@ -121,4 +126,4 @@ def deviations() -> list[Deviation]:
 
 def deviations_table() -> pd.DataFrame:
     """Return the deviations for readers."""
-    return pd.DataFrame({"id": one.id, "what": f"**{one.title}.** {one.text}"} for one in deviations())
+    return pd.DataFrame({"id": one.id, "what": f"**{one.title}.** {unlinked(one.text)}"} for one in deviations())

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from reproduce import checkout
+from reproduce.report import effects
 from reproduce.runs import curves
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
@@ -116,8 +117,8 @@ def gain_kept(value: float, *, vanilla: float, control: float, higher_is_better:
 
 
 def kept_in_words(share: float) -> str:
-    """Return the share of the gain that is kept for a sentence; that there is no gain, where it is NaN."""
-    return "vanilla has no gain to keep" if math.isnan(share) else f"{share:.0%} of vanilla's gain kept"
+    """Return the share of the gain that is kept for a sentence; that there is no sure gain, where it is NaN."""
+    return "vanilla has no sure gain to keep" if math.isnan(share) else f"{share:.0%} of vanilla's gain kept"
 
 
 WAYS = ("host", "tolerance", "method", "steps")
@@ -128,7 +129,8 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
     """Return one line for each regularizer and each of the WAYS to train it: means over seeds, ratios, gain kept.
 
     Ratios and the gain kept compare with the vanilla (and the control) that was trained in the same way with the same
-    seeds: a line with one seed is compared with this seed alone, whose vanilla has the metric 'vanilla_metric'. Where
+    seeds: a line with one seed is compared with this seed alone, whose vanilla has the metric 'vanilla_metric'. Of a
+    gain that is not two standard errors (over seeds) above zero no share is told. Where
     the split goes by the seed, lines with other seeds were tested on other data. Of the hosts 'own' stands first.
 
     Args:
@@ -176,14 +178,22 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     line["nfe_ratio"] = mean(name, "nfe", pairs) / mean(VANILLA, "nfe", pairs) if solves else math.nan
     faster = mean(VANILLA, "predict_ms", pairs) / mean(name, "predict_ms", pairs) if solves else math.nan
     line["predict_speedup"] = faster
-    three = pairs.intersection(of(CONTROL).index)
-    line["gain_kept"] = gain_kept(
-        mean(name, "metric", three),
-        vanilla=mean(VANILLA, "metric", three),
-        control=mean(CONTROL, "metric", three),
-        higher_is_better=bool(every["higher_is_better"].iloc[0]),
-    )
+    three, higher = pairs.intersection(of(CONTROL).index), bool(every["higher_is_better"].iloc[0])
+    line["gain_kept"] = math.nan
+    if _may_gain((of(VANILLA)["metric"] - of(CONTROL)["metric"]).dropna() * (1 if higher else -1)):
+        line["gain_kept"] = gain_kept(
+            mean(name, "metric", three),
+            vanilla=mean(VANILLA, "metric", three),
+            control=mean(CONTROL, "metric", three),
+            higher_is_better=higher,
+        )
     return line
+
+
+def _may_gain(gains: pd.Series) -> bool:
+    """Return whether vanilla's gains, one a seed, are two standard errors above zero in the mean, or those of one."""
+    gain = effects.mean_effect(gains.tolist())
+    return gain is None or gain.mean > 2 * gain.error
 
 
 def seeds(n: int, broke_off: int) -> str:

@@ -133,7 +133,7 @@ class Run:
         return trained.row, held.getvalue()
 
     def trained(self, *, on: str = "cpu") -> Trained:
-        """Return the finished run with its model; trains it when it is not stored.
+        """Return the finished run with its model, in evaluation mode as it was measured; trains what is not stored.
 
         The model is put `on` any device, wherever it was trained: lessons look inside on the CPU.
 
@@ -144,7 +144,9 @@ class Run:
         if row.broke_off:
             raise ValueError(f"{self.name} has no model: its training broke off {row.broke_off}")
         weights = torch.load(weights_path(row), map_location="cpu", weights_only=True)
-        return train.restore(experiments.get(self.experiment), row, weights, on)
+        trained = train.restore(experiments.get(self.experiment), row, weights, on)
+        trained.model.eval()
+        return trained
 
     def instead(self) -> dict[str, Any]:
         """Return what the run has instead of its profile's own settings and budget, as plain data."""
