@@ -13,6 +13,7 @@ import yaml
 from reproduce import checkout
 from reproduce.report import effects
 from reproduce.runs import curves
+from reproduce.runs.registered import registered
 from reproduce.runs.store import CONTROL, VANILLA, Row
 
 LABELS = {
@@ -129,8 +130,8 @@ def compare(rows: Sequence[Row]) -> pd.DataFrame:
     """Return one line for each regularizer and each of the WAYS to train it: means over seeds, ratios, gain kept.
 
     Ratios and the gain kept compare with the vanilla (and the control) that was trained in the same way with the same
-    seeds: a line with one seed is compared with this seed alone, whose vanilla has the metric 'vanilla_metric'. Of a
-    gain that is not two standard errors (over seeds) above zero no share is told. Where
+    seeds: a line with one seed is compared with this seed alone, whose vanilla has the metric 'vanilla_metric'. Ratios
+    are geometric means over pairs of one seed. Of a gain whose interval is not above zero no share is told. Where
     the split goes by the seed, lines with other seeds were tested on other data. Of the hosts 'own' stands first.
 
     Args:
@@ -175,9 +176,9 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
     for column in ("metric", "nfe", "accepted", "rejected", "predict_ms", "train_s"):
         line[column], line[f"{column}_std"] = float(group[column].mean()), float(group[column].std(ddof=1))
     line["vanilla_metric"], solves = mean(VANILLA, "metric", pairs), name != CONTROL
-    line["nfe_ratio"] = mean(name, "nfe", pairs) / mean(VANILLA, "nfe", pairs) if solves else math.nan
-    faster = mean(VANILLA, "predict_ms", pairs) / mean(name, "predict_ms", pairs) if solves else math.nan
-    line["predict_speedup"] = faster
+    cost = {column: [of(which)[column].reindex(pairs) for which in (name, VANILLA)] for column in ("nfe", "predict_ms")}
+    line["nfe_ratio"] = _mean_ratio(*cost["nfe"]) if solves else math.nan
+    line["predict_speedup"] = 1.0 / _mean_ratio(*cost["predict_ms"]) if solves else math.nan
     three, higher = pairs.intersection(of(CONTROL).index), bool(every["higher_is_better"].iloc[0])
     line["gain_kept"] = math.nan
     if _may_gain((of(VANILLA)["metric"] - of(CONTROL)["metric"]).dropna() * (1 if higher else -1)):
@@ -191,9 +192,14 @@ def _line(runs: pd.DataFrame, name: str) -> dict[str, float | str | int]:
 
 
 def _may_gain(gains: pd.Series) -> bool:
-    """Return whether vanilla's gains, one a seed, are two standard errors above zero in the mean, or those of one."""
+    """Return whether the interval of vanilla's gains, one for each seed, lies above zero, or they are those of one."""
     gain = effects.mean_effect(gains.tolist())
-    return gain is None or gain.mean > 2 * gain.error
+    return gain is None or gain.interval(registered()["rules"]["level"])[0] > 0
+
+
+def _mean_ratio(ours: pd.Series, theirs: pd.Series) -> float:
+    """Return the geometric mean of ratios, pair by pair; NaN without pairs."""
+    return math.exp((ours / theirs).map(math.log).mean())
 
 
 def seeds(n: int, broke_off: int) -> str:
