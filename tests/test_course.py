@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from nbformat import v4
 
 from reproduce.course import make, slices, tasks, versions
@@ -335,6 +338,15 @@ def test_a_judgement_says_what_is_wrong_and_what_was_expected(answer: Any, words
     from reproduce.course.checks.checked import judge
 
     assert words in judge(TWICE, answer).says
+
+
+@pytest.mark.parametrize("held", [tuple, list, torch.tensor, np.array])
+def test_two_numbers_are_right_however_an_answer_holds_them(held: Any) -> None:
+    from reproduce.course.checks.checked import judge
+
+    both = replace(TWICE, returns="two numbers", right=lambda x: (x, 2 * x), mistakes=())
+    assert judge(both, lambda x: held((x, 2 * x))).right
+    assert not judge(both, lambda x: held((x, 3 * x))).right
 
 
 def test_a_number_without_a_check_is_told_with_those_that_have_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,8 @@ def judge(checked: Checked, answer: Any) -> Verdict:
 
 def _compared(checked: Checked, answer: Callable[..., Any]) -> Verdict:
     """Hold the values of an answer against the right ones, then against those of each known mistake."""
-    right, found = _values(checked, checked.right), _values(checked, answer)
+    right = _values(checked, checked.right)
+    found = [_parted(mine, true) for mine, true in zip(_values(checked, answer), right, strict=True)]
     if _same(found, right, checked.rtol):
         return Verdict(True, "right.")
     for mistake in checked.mistakes:
@@ -118,6 +119,13 @@ def _numbers(value: Any, checked: Checked) -> list[Tensor]:
         return [_plain(torch.as_tensor(part).detach().double()) for part in parts]
     except (TypeError, ValueError, RuntimeError):
         raise _Unfit(f"expected {checked.returns}; found {_kind(value)}.") from None
+
+
+def _parted(found: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+    """One list or tensor as the several values that are right: how an answer holds them is all one."""
+    if len(found) == 1 < len(right) and found[0].shape == (len(right), *right[0].shape):
+        return list(found[0])
+    return found
 
 
 def _plain(value: Tensor) -> Tensor:
