@@ -71,6 +71,16 @@ def matched(part: Evidence, experiment: str) -> tuple[Saving | None, Saving | No
     return found.get(VANILLA), found.get(study.chosen_line(experiment, study.PENALIZED) or "")
 
 
+def by_any_line(part: Evidence) -> tuple[int, int]:
+    """Return in how many experiments every local line reaches matched error, and in how many one does."""
+    each = [
+        [saving.reached(rules()["matched_error"]) for saving in savings if saving.line in study.PENALIZED]
+        for name in part.complete()
+        if (savings := study.matched_error(part.rows, name, study.chosen_ways(name)))
+    ]
+    return sum(all(of) for of in each if of), sum(map(any, each))
+
+
 def on_the_curves_examples(part: Evidence) -> Evidence:
     """Return the rows with each metric as it is on the fewer examples on which the ways to solve were measured."""
     return replace(part, rows=tuple(map(on_its_examples, part.rows)))
@@ -84,10 +94,5 @@ def other_readings(part: Evidence) -> str:
     """
     counts = []
     for rows in (part, on_the_curves_examples(part)):
-        each = [
-            [saving.reached(rules()["matched_error"]) for saving in savings if saving.line in study.PENALIZED]
-            for name in part.complete()
-            if (savings := study.matched_error(rows.rows, name, study.chosen_ways(name)))
-        ]
-        counts += [sum(all(of) for of in each if of), sum(map(any, each)), len(matched_error(rows).reached())]
+        counts += [*by_any_line(rows), len(matched_error(rows).reached())]
     return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else ""

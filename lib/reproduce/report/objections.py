@@ -51,15 +51,12 @@ def _small() -> str:
 
 def _three_seeds(part: Evidence) -> str:
     of, names = Counter[str](), part.complete()
-    reached: dict[str, list[bool]] = {}
     for name in names:
         for saving in study.matched_error(part.rows, name, study.chosen_ways(name)):
             of["failed" if saving.failed else saving.cost] += 1
-            if saving.line in study.PENALIZED:
-                reached.setdefault(name, []).append(saving.reached(study.rules()["matched_error"]))
     unsolved = f", {of['failed']} are not solved by every seed" if of["failed"] else ""
     commit, when = PENALTY_RULE
-    ends = dict.fromkeys(str(sum(map(how, reached.values()))) for how in (all, any))
+    ends = dict.fromkeys(map(str, endpoints.by_any_line(part)))
     before = sum(row.provenance["made"] < when for row in part.rows)
     return (
         "**Is it the choice?** Weights and ways were chosen on means over three seeds, without an interval, and the "

@@ -41,7 +41,7 @@ def curve(row: Row) -> dict[Name, tuple[float, float]]:
     The curve is measured on fewer examples than the row's metric. So a way's value is that of the row's own way on all
     of them, plus the difference of the two ways on those of the curve: the same examples, so that it has little noise.
     """
-    entries = {name(entry): entry for entry in row.ways if entry["method"] != "reference"}
+    entries = _entries(row)
     own = entries.get(own_way(row))
     if own is None or own["metric"] is None:
         return {}
@@ -59,11 +59,15 @@ def curve(row: Row) -> dict[Name, tuple[float, float]]:
 
 def on_its_examples(row: Row) -> Row:
     """Return a row whose metric, and whose solver's error, are those on the fewer examples of its curve."""
-    own = {name(entry): entry for entry in row.ways if entry["method"] != "reference"}.get(own_way(row))
+    own = _entries(row).get(own_way(row))
     if own is None or own["metric"] is None:
         return row
     error = {"solver_error": float(own["error"])} if "error" in own else {}
     return replace(row, metrics={**row.metrics, row.metric: float(own["metric"]), **error})
+
+
+def _entries(row: Row) -> dict[Name, dict[str, Any]]:
+    return {name(entry): entry for entry in row.ways if entry["method"] != "reference"}
 
 
 def name(entry: dict[str, Any]) -> Name:
